@@ -1,0 +1,1 @@
+"""Software stand-ins for the sensors, and the bench that drives them."""

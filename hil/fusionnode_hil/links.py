@@ -1,0 +1,322 @@
+"""Real links, from the sensor's end: a pseudo-terminal, a serial device, a ZeroMQ PUSH socket."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import struct
+import termios
+import time
+import tty
+from pathlib import Path
+from typing import Protocol
+
+import serial
+import zmq
+
+from fusionnode_hil.config import LinkConfig, PtyLinkConfig, SerialLinkConfig
+
+BITS_PER_BYTE = 10
+"""8 data bits, start and stop."""
+
+CHUNK = 32
+"""Bytes handed over at once on a paced line: what a UART's FIFO would gather."""
+
+
+class LinkError(Exception):
+    """The link cannot be set up; the text is one line."""
+
+
+class Link(Protocol):
+    """What an emulated sensor writes to and hears from."""
+
+    dropped_bytes: int  # written while nobody was there to read
+
+    @property
+    def description(self) -> str:
+        """For people."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send one message's bytes; waits for the line, drops them if there is no reader."""
+        ...
+
+    def read(self) -> bytes:
+        """What came from the node since, or nothing; never waits."""
+        ...
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until somebody reads; False if nobody came."""
+        ...
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until everything written was taken by the reader; False if it was not."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Pace:
+    """A line's baud rate on an absolute schedule: errors of single sleeps do not add up."""
+
+    def __init__(self, baud: int | None) -> None:
+        self._byte_s = BITS_PER_BYTE / baud if baud else 0.0
+        self._free = 0.0
+
+    def chunks(self, data: bytes) -> list[bytes]:
+        """``data`` in the pieces that `wait` is called for."""
+        if not self._byte_s:
+            return [data]
+        return [data[i : i + CHUNK] for i in range(0, len(data), CHUNK)]
+
+    def wait(self, n: int) -> None:
+        """Return when the last of ``n`` further bytes has passed the line."""
+        if not self._byte_s:
+            return
+        now = time.monotonic()
+        self._free = max(self._free, now) + n * self._byte_s
+        if self._free > now:
+            time.sleep(self._free - now)
+
+
+class PtyLink:
+    """A pseudo-terminal pair. The emulator holds the master; the reader opens the slave, found at a symlink.
+
+    As on a real line, what is sent while nobody has the port open is lost; it is counted.
+    """
+
+    def __init__(self, path: str | Path, baud: int | None = None) -> None:
+        self.path = Path(path)
+        self.dropped_bytes = 0
+        self._pace = Pace(baud)
+        self._master = -1
+        self.slave_name = ""
+        self.plug()
+
+    @property
+    def description(self) -> str:
+        """For people."""
+        return f"pty {self.path} -> {self.slave_name or 'unplugged'}"
+
+    def plug(self) -> None:
+        """Make a new pair and point the symlink at it.
+
+        Raises:
+            LinkError: if the symlink cannot be made.
+        """
+        if self._master >= 0:
+            return
+        master, slave = os.openpty()
+        tty.setraw(slave)  # no echo, no line editing, whoever opens it
+        self.slave_name = os.ttyname(slave)
+        os.close(slave)  # a closed slave is how the master knows that there is no reader
+        os.set_blocking(master, False)
+        self._master = master
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and not self.path.is_symlink():
+                raise LinkError(f"{self.path}: exists and is not a symbolic link")
+            fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(self.slave_name)
+            fresh.replace(self.path)  # in one step: a reader never finds it missing in between
+        except OSError as error:
+            self.unplug()
+            raise LinkError(f"{self.path}: cannot make the link: {error.strerror}") from None
+        except LinkError:
+            self.unplug()
+            raise
+
+    def unplug(self) -> None:
+        """Take the device away: readers see a hang-up, the symlink is gone."""
+        if self._master < 0:
+            return
+        if self.path.is_symlink() and str(self.path.readlink()) == self.slave_name:
+            self.path.unlink(missing_ok=True)
+        os.close(self._master)
+        self._master, self.slave_name = -1, ""
+
+    def has_reader(self) -> bool:
+        """Whether the slave is open somewhere."""
+        if self._master < 0:
+            return False
+        poll = select.poll()
+        poll.register(self._master, 0)
+        return not any(event & select.POLLHUP for _, event in poll.poll(0))
+
+    def write(self, data: bytes) -> None:
+        """See `Link.write`."""
+        for piece in self._pace.chunks(data):
+            self._pace.wait(len(piece))
+            self._write_now(piece)
+
+    def _write_now(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            if not self.has_reader():
+                self.dropped_bytes += len(view)
+                return
+            try:
+                view = view[os.write(self._master, view) :]
+            except BlockingIOError:
+                select.select([], [self._master], [], 0.1)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+
+    def read(self) -> bytes:
+        """See `Link.read`."""
+        if not self.has_reader():
+            return b""
+        try:
+            return os.read(self._master, 4096)
+        except OSError:  # nothing there, or the reader went away just now
+            return b""
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """See `Link.wait_ready`. Opening a tty discards what was sent before, so this comes first."""
+        end = time.monotonic() + timeout_s
+        while not self.has_reader():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        time.sleep(0.2)  # the reader may still be setting its port up, and flush it
+        return self.has_reader()
+
+    def drain(self, timeout_s: float) -> bool:
+        """See `Link.drain`. A master that closes takes unread bytes with it, so this comes before closing."""
+        end = time.monotonic() + timeout_s
+        if not self.has_reader():
+            return False
+        probe = os.open(self.slave_name, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            quiet = 0
+            while quiet < 5:  # the kernel passes bytes on to the slave's side with a delay
+                waiting = struct.unpack("i", fcntl.ioctl(probe, termios.FIONREAD, b"\0" * 4))[0]
+                quiet = 0 if waiting else quiet + 1
+                if time.monotonic() > end:
+                    return False
+                time.sleep(0.01)
+            return True
+        finally:
+            os.close(probe)
+
+    def close(self) -> None:
+        """See `Link.close`."""
+        self.unplug()
+
+
+class SerialLink:
+    """A named serial device, at its own pace."""
+
+    def __init__(self, device: str, baud: int) -> None:
+        self.description = f"serial {device} at {baud} baud"
+        self.dropped_bytes = 0
+        try:
+            self._port = serial.Serial(device, baud, timeout=0, exclusive=True)
+        except (OSError, ValueError) as error:  # pyserial's own error is an OSError
+            raise LinkError(f"{device}: cannot be opened: {_plain(error)}") from None
+
+    def write(self, data: bytes) -> None:
+        """See `Link.write`."""
+        try:
+            self._port.write(data)
+        except (OSError, termios.error):
+            self.dropped_bytes += len(data)
+
+    def read(self) -> bytes:
+        """See `Link.read`."""
+        try:
+            return bytes(self._port.read(4096))
+        except (OSError, termios.error):
+            return b""
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """True: a serial line does not tell."""
+        return True
+
+    def drain(self, timeout_s: float) -> bool:
+        """See `Link.drain`; as far as this computer's own buffers."""
+        with contextlib.suppress(OSError, termios.error):
+            self._port.flush()
+        return True
+
+    def close(self) -> None:
+        """See `Link.close`."""
+        with contextlib.suppress(OSError, termios.error):
+            self._port.close()
+
+
+class ZmqLink:
+    """A ZeroMQ PUSH socket; nothing comes back over it."""
+
+    def __init__(
+        self, endpoint: str, *, bind: bool = False, high_water_mark: int = 1_000, wait_s: float = 1.0
+    ) -> None:
+        """``wait_s``: how long a write waits for room before its message is dropped."""
+        self.description = f"zmq PUSH {'bound at' if bind else 'to'} {endpoint}"
+        self.dropped_bytes = 0
+        self._wait_ms = round(wait_s * 1e3)
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
+        self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
+        self._socket.setsockopt(zmq.LINGER, 1_000)
+        try:
+            if bind:
+                self._socket.bind(endpoint)
+                self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+            else:
+                self._socket.connect(endpoint)
+                self.endpoint = endpoint
+        except zmq.ZMQError as error:
+            self._socket.close(0)
+            raise LinkError(f"{endpoint}: {zmq.strerror(error.errno or 0)}") from None
+
+    def write(self, data: bytes) -> None:
+        """See `Link.write`."""
+        try:
+            self._socket.send(data, zmq.NOBLOCK)
+        except zmq.Again:
+            if self._socket.poll(self._wait_ms, zmq.POLLOUT):
+                self._socket.send(data)
+            else:
+                self.dropped_bytes += len(data)
+
+    def read(self) -> bytes:
+        """Always nothing."""
+        return b""
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """True once a message could be sent; a socket that connects keeps them until the node is there."""
+        return bool(self._socket.poll(round(timeout_s * 1e3), zmq.POLLOUT))
+
+    def drain(self, timeout_s: float) -> bool:
+        """Leave it to `close`, which lingers."""
+        self._socket.setsockopt(zmq.LINGER, round(timeout_s * 1e3))
+        return True
+
+    def close(self) -> None:
+        """See `Link.close`."""
+        self._socket.close()
+
+
+def open_link(config: LinkConfig) -> Link:
+    """The link a configuration names.
+
+    Raises:
+        LinkError: one line.
+    """
+    if isinstance(config, PtyLinkConfig):
+        return PtyLink(config.path, config.baud)
+    if isinstance(config, SerialLinkConfig):
+        return SerialLink(config.device, config.baud)
+    return ZmqLink(config.endpoint, bind=config.bind, high_water_mark=config.high_water_mark)
+
+
+def _plain(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error)

@@ -1,0 +1,51 @@
+"""``fusionnode check``: is this configuration one that the node can run?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+
+def register(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser("check", help="validate a configuration", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Validate and print a summary. A fault is one line and exit code 2."""
+    from fusionnode import daemon
+
+    config, _ = daemon.load_config(args.config)
+    links = {
+        name: f"{link.device}, {link.baud} baud" if link.kind == "serial" else link.endpoint
+        for name, link in config.link.items()
+    }
+    sensors = {
+        name: f"{sensor.kind}, id {sensor.id}, at {sensor.site}" + ("" if sensor.enabled else ", disabled")
+        for name, sensor in config.sensor.items()
+    }
+    if args.json:
+        summary = {
+            "node": config.node.id,
+            "links": links,
+            "sensors": sensors,
+            "publish": config.publish.endpoint,
+            "snapshot": config.publish.snapshot_endpoint,
+            "journal": config.journal.directory,
+            "catalogue_files": len(config.catalogue.files),
+        }
+        print(json.dumps(summary))
+        return 0
+    print(f"{args.config}: good")
+    print(f"  node     {config.node.id} ({config.node.data_mode})")
+    for title, things in (("sensor", sensors), ("link", links)):
+        for name, text in things.items():
+            print(f"  {title:8} {name}: {text}")
+    print(f"  publish  {config.publish.endpoint}, snapshots at {config.publish.snapshot_endpoint}")
+    print(f"  journal  {config.journal.directory or 'none'}")
+    return 0

@@ -1,0 +1,168 @@
+"""``fusionnode subscribe``: print a node's stream. Needs only pyzmq and msgpack."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from time import monotonic  # see fusionnode.client.subscriber
+from typing import Any
+
+from fusionnode.client import (
+    EpochChange,
+    Event,
+    Gap,
+    Heartbeat,
+    SensorState,
+    Stale,
+    State,
+    Subscriber,
+    Synced,
+    Tombstone,
+)
+
+_EXIT_UNREACHABLE = 1
+_EXIT_USAGE = 2
+
+
+def register(subparsers: Any) -> None:
+    """Add the command to an ``argparse`` sub-parsers object; its ``run`` gives the exit code."""
+    parser = subparsers.add_parser(
+        "subscribe",
+        help="print a node's stream",
+        description="Print a node's stream, one line for each event. Ctrl-C ends it.",
+    )
+    parser.add_argument("address", metavar="ADDRESS", help="of the stream, e.g. tcp://127.0.0.1:5600")
+    parser.add_argument("--snapshot", metavar="ADDRESS", help="for snapshots, e.g. tcp://127.0.0.1:5601")
+    parser.add_argument(
+        "--topic", action="append", default=[], metavar="PREFIX", help="only these topics, e.g. state."
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--count", type=_positive(int), metavar="N", help="end after N events")
+    parser.add_argument(
+        "--for", type=_positive(float), dest="duration", metavar="S", help="end after S seconds"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_positive(float),
+        default=10.0,
+        metavar="S",
+        help="give up if nothing at all has come after S seconds (default: %(default)g)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print events until told to stop; 0, or 1 if nothing ever came, or 2 if an address is none."""
+    show = _as_json if args.json else _as_text
+    try:
+        subscriber = Subscriber(args.address, args.snapshot, topics=args.topic)
+    except ValueError as error:
+        return _complain(str(error), _EXIT_USAGE)
+    printed = 0
+    with subscriber:
+        try:
+            for event in _events(subscriber, args.duration, args.timeout):
+                print(show(event), flush=True)
+                printed += 1
+                if printed == args.count:
+                    break
+        except KeyboardInterrupt:
+            return 0
+        except TimeoutError:
+            waited_s = min(args.timeout, args.duration or math.inf)
+            return _complain(
+                f"nothing came from {args.address} in {waited_s:g} s: is the node running, and is this its "
+                "publish.endpoint?",
+                _EXIT_UNREACHABLE,
+            )
+    return 0
+
+
+def _events(subscriber: Subscriber, duration_s: float | None, timeout_s: float) -> Iterator[Event]:
+    """Events for ``duration_s``; TimeoutError if there is no message at all within ``timeout_s``."""
+    start = monotonic()
+    end = math.inf if duration_s is None else start + duration_s
+    while (now := monotonic()) < end:
+        reached = subscriber.stream_epoch is not None
+        if not reached and now - start >= timeout_s:
+            raise TimeoutError
+        events = subscriber.receive(min(end - now, 0.5))
+        if reached or subscriber.stream_epoch is not None:
+            yield from events
+    if subscriber.stream_epoch is None:
+        raise TimeoutError
+
+
+def _as_json(event: Event) -> str:
+    """One flat object in the words of the wire: ``type``, then the event's and the message's fields."""
+    own = asdict(event)
+    message = own.pop("state", None) or own.pop("fields", None) or {}
+    return json.dumps({"type": _WORDS[type(event)], **{_camel(k): v for k, v in own.items()}, **message})
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _as_text(event: Event) -> str:
+    word = _WORDS[type(event)]
+    match event:
+        case State(state=s):
+            sigma_km = math.sqrt(max(s["cov"][0] + s["cov"][2] + s["cov"][5], 0.0))
+            name = "UCT" if s["uct"] else s["name"] or s["idOnOrbit"]
+            position = f"{s['xpos']:12.3f} {s['ypos']:12.3f} {s['zpos']:12.3f} km"
+            sensors = ",".join(s["sensors"])
+            return (
+                f"{s['epoch']} {word:<9} {s['trackId']} {s['status']:<9} {position}"
+                f"  sigma {sigma_km * 1e3:.0f} m  {name}  [{sensors}]"
+            )
+        case Tombstone():
+            after = f", goes on as {event.successor}" if event.successor else ""
+            return f"{event.epoch or '-':<27} {word:<9} {event.track_id} {event.reason}{after}"
+        case SensorState():
+            known = ("classificationMarking", "dataMode", "source", "sensor", "time")
+            fields = {key: value for key, value in event.fields.items() if key not in known}
+            return f"{event.time} {word:<9} {event.sensor} {json.dumps(fields)}"
+        case Heartbeat():
+            return f"{event.time} {word:<9} {event.node_id} holds {event.tracks} tracks, seq {event.seq}"
+        case Gap():
+            return f"{'-':<27} {word:<9} {event.missed} messages missed before seq {event.seq}"
+        case EpochChange():
+            return f"{'-':<27} {word:<9} the node started a new stream ({event.new})"
+        case Synced():
+            return f"{'-':<27} {word:<9} the picture of {event.tracks} tracks is whole as of seq {event.seq}"
+        case Stale():
+            return f"{'-':<27} {word:<9} nothing for {event.silent_s:.1f} s"
+
+
+_WORDS: dict[type[Event], str] = {
+    State: "state",
+    Tombstone: "tombstone",
+    SensorState: "sensor",
+    Heartbeat: "heartbeat",
+    Gap: "gap",
+    EpochChange: "epoch",
+    Synced: "synced",
+    Stale: "stale",
+}
+
+
+def _positive(kind: type[int] | type[float]) -> Any:
+    def parse(text: str) -> int | float:
+        value = kind(text)
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"expected a number above 0 (is {text})")
+        return value
+
+    parse.__name__ = "number"
+    return parse
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"fusionnode: {text}", file=sys.stderr)
+    return code

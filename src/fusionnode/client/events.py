@@ -1,0 +1,91 @@
+"""What a subscriber is told, one frozen dataclass for each kind of event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fusionnode.core.schema import ObjectState
+
+REASON_MISSED = "missed"
+"""Reason of a `Tombstone` made here: the track ended unheard, and is absent from a newer snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A newer state of one track; km and km/s, GCRF."""
+
+    seq: int
+    state: ObjectState
+    from_snapshot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A track ended and is out of the picture; ``successor`` is the track that goes on in its place."""
+
+    seq: int
+    track_id: str
+    reason: str
+    epoch: str | None = None  # UTC; None where reason is "missed"
+    successor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SensorState:
+    """How one sensor of the node is doing; ``fields`` as in the message, see docs/WIRE.md."""
+
+    seq: int
+    sensor: str
+    time: str
+    fields: dict[str, Any]
+    from_snapshot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The node lives: its time (UTC), the number of tracks it publishes, messages sent so far by type."""
+
+    seq: int
+    node_id: str
+    time: str
+    tracks: int
+    messages: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """``missed`` messages never came; ``seq`` is the first one after the gap.
+
+    With a snapshot address the picture is mended by itself (a `Synced` follows); without one it is emptied.
+    """
+
+    seq: int
+    missed: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochChange:
+    """The node started a new stream: the picture is empty, sequence numbers start again."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """A snapshot was merged: the picture of ``tracks`` tracks is whole as of ``seq``."""
+
+    stream_epoch: str
+    seq: int
+    tracks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Nothing came for ``silent_s`` seconds, not even a heartbeat; said once for each silence."""
+
+    silent_s: float
+
+
+Event = State | Tombstone | SensorState | Heartbeat | Gap | EpochChange | Synced | Stale

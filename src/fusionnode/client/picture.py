@@ -1,0 +1,181 @@
+"""The subscriber's picture: what the messages mean together. No sockets, no clock.
+
+Live messages are applied as they come. A snapshot taken at sequence number S is merged by sequence number: a
+state in it counts if it is newer than what is held; a track that is held, was last heard of at or before S,
+and is not in it has ended. So nothing is buffered, nothing is applied twice, and nothing stays that is gone.
+The picture is whole once a snapshot covers everything before the unbroken run of live messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+from fusionnode.client.decode import Message, topic_of
+from fusionnode.client.events import (
+    REASON_MISSED,
+    EpochChange,
+    Event,
+    Gap,
+    Heartbeat,
+    SensorState,
+    State,
+    Synced,
+    Tombstone,
+)
+from fusionnode.core import schema
+from fusionnode.core.schema import ObjectState
+
+_MAX_ENDED = 100_000
+
+
+class Picture:
+    """Newest states by track id, kept from checked messages.
+
+    Args:
+        prefixes: topic prefixes subscribed to; empty: the whole stream.
+        mendable: snapshots can be had; if not, a gap empties the picture.
+    """
+
+    def __init__(self, *, prefixes: Sequence[bytes] = (), mendable: bool = True) -> None:
+        self.states: dict[str, ObjectState] = {}
+        self.sensors: dict[str, dict[str, Any]] = {}
+        self.stream_epoch: str | None = None
+        self.duplicates = 0
+        """Live messages with a sequence number that had been before."""
+        self._prefixes = tuple(prefixes)
+        self._mendable = mendable
+        # Of these types every message should come, so that the counts in heartbeats can be held against it.
+        self._counted = [t for t, topic in schema.TOPICS.items() if topic.startswith(self._prefixes or b"")]
+        self._begin(None)
+
+    def _begin(self, stream_epoch: str | None) -> None:
+        self.stream_epoch = stream_epoch
+        self.states.clear()
+        self.sensors.clear()
+        self._seq: dict[bytes, int] = {}  # by topic, of what states and sensors hold
+        self._ended: dict[bytes, int] = {}  # by topic of the state; what a snapshot must not bring back
+        self._last: int | None = None  # newest live sequence number
+        self._run_start: int | None = None  # from here on, no live message is missing
+        self._covered: int | None = None  # sequence number of the newest snapshot merged
+        self._counts: dict[str, int] | None = None  # by type: as of the last heartbeat, plus what came since
+
+    @property
+    def whole(self) -> bool:
+        """Everything that the node publishes and we subscribe to is in it."""
+        return self._covered is not None and (self._run_start is None or self._covered >= self._run_start - 1)
+
+    @property
+    def wants_snapshot(self) -> bool:
+        """A snapshot would mend it."""
+        return self._mendable and not self.whole
+
+    def live(self, message: Message) -> list[Event]:
+        """Apply one message of the live stream; gives what happened, in order."""
+        events: list[Event] = []
+        seq = message.seq
+        if message.stream_epoch != self.stream_epoch:
+            if self.stream_epoch is not None:
+                events.append(EpochChange(self.stream_epoch, message.stream_epoch))
+            self._begin(message.stream_epoch)
+        if self._last is not None and seq <= self._last:
+            self.duplicates += 1
+            return events
+        missed = self._missed(message)
+        if self._last is None:
+            self._run_start = seq
+        elif missed:
+            events.append(Gap(seq, missed))
+            self._run_start = seq
+            if not self._mendable:
+                self._forget()
+        self._last = seq
+        if event := self._apply(message, from_snapshot=False):
+            events.append(event)
+        return events
+
+    def snapshot(self, header: Message, messages: Iterable[Message]) -> list[Event]:
+        """Merge a snapshot. One of another stream than the live one is left alone."""
+        if header.stream_epoch != self.stream_epoch:
+            if self._last is not None:
+                return []
+            self._begin(header.stream_epoch)
+        events: list[Event] = []
+        present = set()
+        for message in messages:
+            if message.stream_epoch != header.stream_epoch or message.type not in schema.TOPICS:
+                continue
+            topic = topic_of(message)
+            if self._prefixes and not topic.startswith(self._prefixes):
+                continue
+            present.add(topic)
+            if event := self._apply(message, from_snapshot=True):
+                events.append(event)
+        for track_id in list(self.states):
+            topic = schema.TOPIC_STATE + track_id.encode()
+            if topic not in present and self._seq[topic] <= header.seq:
+                self._drop(track_id, header.seq)
+                events.append(Tombstone(header.seq, track_id, REASON_MISSED))
+        self._covered = header.seq
+        if self.whole:
+            self._ended.clear()
+        events.append(Synced(header.stream_epoch, header.seq, len(self.states)))
+        return events
+
+    def _missed(self, message: Message) -> int:
+        """How many messages are missing before this one, as far as it tells."""
+        if self._prefixes:
+            return self._missed_by_counts(message)
+        return 0 if self._last is None else message.seq - self._last - 1
+
+    def _missed_by_counts(self, message: Message) -> int:
+        """With a filter, only a heartbeat tells: it says how many messages of each type there were."""
+        if message.type != schema.TYPE_HEARTBEAT:
+            if self._counts is not None:
+                self._counts[message.type] = self._counts.get(message.type, 0) + 1
+            return 0
+        sent: dict[str, int] = message.body["messages"]
+        held, self._counts = self._counts, dict(sent)
+        if held is None:
+            self._run_start = message.seq  # what was lost before the first heartbeat, nothing can tell
+            return 0
+        held[schema.TYPE_HEARTBEAT] = held.get(schema.TYPE_HEARTBEAT, 0) + 1
+        return sum(max(sent.get(kind, 0) - held.get(kind, 0), 0) for kind in self._counted)
+
+    def _forget(self) -> None:
+        self.states.clear()
+        self.sensors.clear()
+        self._seq.clear()
+
+    def _apply(self, message: Message, *, from_snapshot: bool) -> Event | None:
+        kind, _, seq, body = message
+        if kind == schema.TYPE_STATE:
+            topic = topic_of(message)
+            if seq <= max(self._seq.get(topic, 0), self._ended.get(topic, 0)):
+                return None
+            state = cast(ObjectState, body)
+            self._seq[topic] = seq
+            self.states[state["trackId"]] = state
+            return State(seq, state, from_snapshot)
+        if kind == schema.TYPE_TOMBSTONE:
+            self._drop(body["trackId"], seq)
+            return Tombstone(seq, body["trackId"], body["reason"], body["epoch"], body["successor"])
+        if kind == schema.TYPE_SENSOR:
+            topic = topic_of(message)
+            if seq <= self._seq.get(topic, 0):
+                return None
+            self._seq[topic] = seq
+            self.sensors[body["sensor"]] = body
+            return SensorState(seq, body["sensor"], body["time"], body, from_snapshot)
+        if kind == schema.TYPE_HEARTBEAT:
+            return Heartbeat(seq, body["nodeId"], body["time"], body["tracks"], body["messages"])
+        return None
+
+    def _drop(self, track_id: str, seq: int) -> None:
+        topic = schema.TOPIC_STATE + track_id.encode()
+        self.states.pop(track_id, None)
+        self._seq.pop(topic, None)
+        if self.wants_snapshot:
+            self._ended[topic] = seq
+            if len(self._ended) > _MAX_ENDED:
+                del self._ended[next(iter(self._ended))]

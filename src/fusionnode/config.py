@@ -1,0 +1,300 @@
+"""TOML to frozen, validated models; at load time only.
+
+An unknown key is an error; keys carry units. Every fault becomes one ``ConfigError`` whose text is one line:
+file, key, what was expected.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fusionnode.core.types import MAX_SENSORS
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text is one line naming file, key and what was expected."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Node(_Model):
+    """Who this node is, and the markings its products carry."""
+
+    id: Name
+    data_mode: Literal["REAL", "TEST", "SIMULATED", "EXERCISE"] = "TEST"
+    classification_marking: Annotated[str, Field(min_length=1, max_length=64)] = "U"
+    source: Annotated[str, Field(min_length=1, max_length=64)] = "fusionnode"
+
+
+class Clock(_Model):
+    """What time it is for the node.
+
+    ``system``: the station computer's clock. ``scaled``: ``epoch_utc`` at the moment ``anchor_unix_s`` of the
+    computer's clock, running ``rate`` times as fast (benches and demos). ``data``: as late as the newest
+    measurement (recorded data being played back).
+    """
+
+    mode: Literal["system", "scaled", "data"] = "system"
+    epoch_utc: str | None = None
+    anchor_unix_s: float | None = None
+    rate: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _scaled_needs_epoch(self) -> Clock:
+        if self.mode == "scaled" and (self.epoch_utc is None or self.anchor_unix_s is None):
+            raise ValueError("mode 'scaled' needs epoch_utc and anchor_unix_s")
+        return self
+
+
+class Site(_Model):
+    """Where sensors stand: WGS 84 geodetic."""
+
+    lat_deg: Annotated[float, Field(ge=-90, le=90)]
+    lon_deg: Annotated[float, Field(ge=-180, le=360)]
+    height_m: Annotated[float, Field(ge=-500, le=9000)] = 0.0
+
+
+class Sensor(_Model):
+    """One sensor: what it reports, how good it is, and the conventions it follows.
+
+    Sigmas are 1 sigma and used where a detection brings none. Biases are measured minus true and are
+    subtracted. ``lon`` is azimuth (az/el) or right ascension (RA/Dec); its sigma is on the sky.
+    """
+
+    id: Annotated[int, Field(ge=1, le=0xFFFFFFFF)]
+    kind: Literal["radar", "optical"]
+    site: Name
+    enabled: bool = True
+    angles: Literal["azel", "radec"] = "azel"
+    range_sigma_m: Positive = 30.0
+    lon_sigma_deg: Positive = 0.02
+    lat_sigma_deg: Positive = 0.02
+    range_rate_sigma_m_s: Positive = 1.0
+    range_bias_m: Finite = 0.0
+    lon_bias_deg: Finite = 0.0
+    lat_bias_deg: Finite = 0.0
+    range_rate_bias_m_s: Finite = 0.0
+    time_bias_s: Finite = 0.0
+    use_range_rate: bool = True
+    range_convention: Literal["one_way", "round_trip"] = "one_way"
+    time_tag: Literal["bounce", "receive"] = "bounce"
+    aberration: Literal["removed", "included", "stellar"] = "removed"
+    revisit_s: Positive = 1.0
+    max_range_m: Positive = 6.0e7
+    min_elevation_deg: Annotated[float, Field(ge=-90, le=90)] = -2.0
+    max_sigma_factor: Positive = 1000.0
+
+    @model_validator(mode="after")
+    def _radar_is_azel(self) -> Sensor:
+        if self.kind == "radar" and self.angles != "azel":
+            raise ValueError("a radar reports angles = 'azel'")
+        return self
+
+
+class SerialLink(_Model):
+    """A serial line. The port may be absent at start, vanish and come back."""
+
+    kind: Literal["serial"]
+    device: str
+    baud: Annotated[int, Field(ge=300, le=12_000_000)] = 115_200
+    codec: Name = "frames"
+    retry_s: Positive = 0.25
+
+
+class ZmqLink(_Model):
+    """A ZeroMQ PULL socket that sensors push to; each message is whole frames or one msgpack report."""
+
+    kind: Literal["zmq"]
+    endpoint: Annotated[str, Field(pattern=r"^(tcp|ipc|inproc)://.+")]
+    connect: bool = False
+    codec: Name = "auto"
+    allow_non_loopback: bool = False
+    high_water_mark: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+
+
+Link = Annotated[SerialLink | ZmqLink, Field(discriminator="kind")]
+
+
+class Tracking(_Model):
+    """The fusion engine. Times are of measurement, not of arrival."""
+
+    engine: Literal["numba", "filterpy"] = "numba"
+    hold_back_s: NonNegative = 0.25
+    idle_flush_s: Positive = 1.0
+    tick_s: Positive = 1.0
+    gate_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.9999
+    outlier_channels: Annotated[int, Field(ge=0, le=1)] = 1
+    zonal_degree: Annotated[int, Field(ge=2, le=6)] = 6
+    accel_noise_psd_m2_s3: Positive = 1.0e-6
+    confirm_hits: Annotated[int, Field(ge=2, le=8)] = 6
+    confirm_revisits: Annotated[int, Field(ge=2, le=1000)] = 12
+    tentative_limit_s: Positive = 30.0
+    coast_after_revisits: Positive = 5.0
+    coast_limit_s: Positive = 43_200.0
+    coast_publish_s: Positive = 10.0
+    drop_position_sigma_m: Positive = 100_000.0
+    initiation_points: Annotated[int, Field(ge=3, le=16)] = 4
+    initiation_window_s: Positive = 20.0
+    initiation_buffer: Annotated[int, Field(ge=8, le=512)] = 64
+    initiation_max_velocity_sigma_m_s: Positive = 300.0
+    max_tracks: Annotated[int, Field(ge=16, le=1_000_000)] = 65_536
+    future_tolerance_s: Positive = 2.0
+
+
+class Catalogue(_Model):
+    """Known objects: priors for initiation and names for tracks."""
+
+    files: tuple[str, ...] = ()
+    max_age_days: Positive = 30.0
+    sigma_radial_m: Positive = 1_000.0
+    sigma_along_m: Positive = 3_000.0
+    sigma_cross_m: Positive = 1_000.0
+    sigma_along_growth_m_per_day: NonNegative = 3_000.0
+    initiate: bool = True
+
+
+class Publish(_Model):
+    """The stream to subscribers. It stays on this computer unless told otherwise."""
+
+    endpoint: Annotated[str, Field(pattern=r"^(tcp|ipc)://.+")] = "tcp://127.0.0.1:5600"
+    snapshot_endpoint: Annotated[str, Field(pattern=r"^(tcp|ipc)://.+")] = "tcp://127.0.0.1:5601"
+    allow_non_loopback: bool = False
+    heartbeat_s: Positive = 1.0
+    sensor_state_s: Positive = 1.0
+    tentative: bool = False
+    high_water_mark: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+
+
+class Journal(_Model):
+    """Where the raw bytes are kept."""
+
+    directory: str | None = None
+    segment_bytes: Annotated[int, Field(ge=4096, le=1 << 32)] = 64 << 20
+    sync_ms: Annotated[float, Field(gt=0, le=1000)] = 10.0
+
+
+class Daemon(_Model):
+    """Queues of the daemon."""
+
+    queue_records: Annotated[int, Field(ge=16, le=1_000_000)] = 20_000
+    batch_records: Annotated[int, Field(ge=1, le=65_536)] = 1_024
+
+
+class Config(_Model):
+    """One station's configuration."""
+
+    node: Node
+    clock: Clock = Clock()
+    site: dict[Name, Site]
+    sensor: dict[Name, Sensor]
+    link: dict[Name, Link] = {}
+    tracking: Tracking = Tracking()
+    catalogue: Catalogue = Catalogue()
+    publish: Publish = Publish()
+    journal: Journal = Journal()
+    daemon: Daemon = Daemon()
+
+    @field_validator("site", "sensor")
+    @classmethod
+    def _not_empty(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if not value:
+            raise ValueError("at least one is needed")
+        return value
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Config:
+        if len(self.sensor) > MAX_SENSORS:
+            raise ValueError(f"sensor: expected at most {MAX_SENSORS} of them")
+        seen: dict[int, str] = {}
+        for name, sensor in self.sensor.items():
+            if sensor.site not in self.site:
+                raise ValueError(f"sensor.{name}.site: no [site.{sensor.site}]")
+            if sensor.id in seen:
+                raise ValueError(f"sensor.{name}.id: {sensor.id} is also that of sensor.{seen[sensor.id]}")
+            seen[sensor.id] = name
+        for name, link in self.link.items():
+            if isinstance(link, ZmqLink) and not link.connect and not link.allow_non_loopback:
+                _require_loopback(f"link.{name}.endpoint", link.endpoint)
+        if not self.publish.allow_non_loopback:
+            _require_loopback("publish.endpoint", self.publish.endpoint)
+            _require_loopback("publish.snapshot_endpoint", self.publish.snapshot_endpoint)
+        return self
+
+
+def load(path: str | Path) -> Config:
+    """Read and validate one TOML file; relative paths in it are taken from the file's folder.
+
+    Raises:
+        ConfigError: one line, whatever is wrong with the file or its contents.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: expected UTF-8 text") from None
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Config:
+    """Validate TOML text that came from ``path`` (the file itself is not read).
+
+    Raises:
+        ConfigError: as for `load`.
+    """
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    folder = path.parent
+    catalogue = tree.get("catalogue")
+    if isinstance(catalogue, dict) and isinstance(catalogue.get("files"), list):
+        catalogue["files"] = [str(folder / f) if isinstance(f, str) else f for f in catalogue["files"]]
+    journal = tree.get("journal")
+    if isinstance(journal, dict) and isinstance(journal.get("directory"), str):
+        journal["directory"] = str(folder / journal["directory"])
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_fault(error)}") from None
+
+
+def _first_fault(error: ValidationError) -> str:
+    """The first fault as ``key: what was expected``, with the number of further ones."""
+    faults = error.errors(include_url=False)
+    first = faults[0]
+    parts = [str(p) for p in first["loc"] if p not in ("serial", "zmq", "[key]")]
+    key = ".".join(parts)
+    if first["type"] == "extra_forbidden":
+        text = "unknown key"
+    else:
+        text = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        shown = first.get("input")
+        if isinstance(shown, str | int | float | bool):
+            text += f" (is {shown!r})"
+    if len(faults) > 1:
+        text += f" (and {len(faults) - 1} more)"
+    return f"{key}: {text}" if key else text
+
+
+def _require_loopback(key: str, endpoint: str) -> None:
+    if endpoint.startswith(("ipc://", "inproc://")):
+        return
+    host = endpoint.removeprefix("tcp://").rsplit(":", 1)[0]
+    if host != "localhost" and host != "[::1]" and not host.startswith("127."):
+        raise ValueError(
+            f"{key}: {endpoint} is not a loopback address; the stream is not encrypted yet, "
+            "so this needs allow_non_loopback = true"
+        )

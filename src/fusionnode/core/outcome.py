@@ -1,0 +1,83 @@
+"""Every input ends in a named outcome, and the counts add up.
+
+Two ledgers, each an exact sum:
+
+- per link: ``frames seen = frame_accepted + every other frame_* outcome``; bytes outside of any frame are
+  counted in bytes as ``rubbish_bytes``;
+- per sensor: ``detections in = every detection outcome + those still pending`` (held back for ordering, or
+  waiting in an initiator).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """Reasons, as they appear in counters, logs, reports and the published sensor state."""
+
+    # of a frame or text record (ledger of its link)
+    FRAME_ACCEPTED = "frame_accepted"
+    FRAME_BAD_COBS = "frame_bad_cobs"
+    FRAME_BAD_CRC = "frame_bad_crc"
+    FRAME_TOO_LONG = "frame_too_long"
+    FRAME_BAD_LENGTH = "frame_bad_length"  # CRC right, length not that of its type
+    FRAME_BAD_VERSION = "frame_bad_version"
+    FRAME_UNKNOWN_TYPE = "frame_unknown_type"
+    FRAME_BAD_FIELD = "frame_bad_field"  # a value that the interface does not allow
+    FRAME_MALFORMED = "frame_malformed"  # text or msgpack that does not parse
+    FRAME_UNEXPECTED = "frame_unexpected"  # a message that only the node sends, e.g. a command
+    RUBBISH_BYTES = "rubbish_bytes"  # counted in bytes
+    # of a link record that never reached its codec
+    QUEUE_FULL = "queue_full"
+    LINK_UNKNOWN = "link_unknown"
+    # of a detection (ledger of its sensor)
+    USED = "used"  # updated a track
+    USED_INITIATION = "used_initiation"  # became part of a new track
+    UNKNOWN_SENSOR = "unknown_sensor"
+    WRONG_KIND = "wrong_kind"  # a radar detection from a sensor configured as optical, or the like
+    SENSOR_DISABLED = "sensor_disabled"
+    NOT_FINITE = "not_finite"
+    OUT_OF_LIMITS = "out_of_limits"  # range, angle, rate or sigma beyond what the sensor's config allows
+    NO_ANGLES = "no_angles"
+    DUPLICATE = "duplicate"
+    TIME_IN_FUTURE = "time_in_future"
+    LATE = "late"  # older than what the hold-back window had already released
+    GATED_OUT = "gated_out"  # near a track's direction, outside its gate, and part of nothing else
+    UNASSOCIATED = "unassociated"  # near nothing known, and part of nothing new within the window
+    TRACK_LIMIT = "track_limit"  # would have made a track, but there are as many as the config allows
+    FLUSHED = "flushed"  # still pending when the node stopped
+
+
+PENDING = "pending"
+"""Key under which reports show detections that have no outcome yet."""
+
+
+class Outcomes:
+    """Counters by source (a link's or a sensor's name) and outcome. Not thread-safe: one owner."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Counter[str]] = {}
+
+    def add(self, source: str, outcome: Outcome, n: int = 1) -> None:
+        """Count ``n`` more of ``outcome`` for ``source``."""
+        if n:
+            self._counts.setdefault(source, Counter())[outcome.value] += n
+
+    def get(self, source: str, outcome: Outcome) -> int:
+        """The count so far; 0 for what was never counted."""
+        counts = self._counts.get(source)
+        return counts[outcome.value] if counts else 0
+
+    def of(self, source: str) -> dict[str, int]:
+        """All non-zero counts of one source, sorted by name."""
+        return dict(sorted(self._counts.get(source, Counter()).items()))
+
+    def total(self, outcome: Outcome) -> int:
+        """The count of one outcome over all sources."""
+        return sum(c[outcome.value] for c in self._counts.values())
+
+    def as_dict(self) -> dict[str, dict[str, int]]:
+        """Everything, sorted by source and name."""
+        return {source: self.of(source) for source in sorted(self._counts)}

@@ -1,0 +1,82 @@
+"""The names and numbers of the subscribers' wire, shared by the node's encoder and the client's decoder.
+
+Standard library only: the client installs without numpy. The meaning of each field is in docs/WIRE.md.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+SCHEMA_VERSION = 1
+
+TOPIC_STATE = b"state."  # + trackId: one ObjectState
+TOPIC_TOMBSTONE = b"tombstone."  # + trackId: the track ended, was merged, or was split
+TOPIC_SENSOR = b"sensor."  # + sensor name: rate, latency, outcomes
+TOPIC_HEARTBEAT = b"heartbeat"
+
+TYPE_STATE = "state"
+TYPE_TOMBSTONE = "tombstone"
+TYPE_SENSOR = "sensor"
+TYPE_HEARTBEAT = "heartbeat"
+TYPE_SNAPSHOT_REQUEST = "snapshot_request"
+TYPE_SNAPSHOT = "snapshot"
+TYPE_ERROR = "error"
+
+TOPICS = {
+    TYPE_STATE: TOPIC_STATE,
+    TYPE_TOMBSTONE: TOPIC_TOMBSTONE,
+    TYPE_SENSOR: TOPIC_SENSOR,
+    TYPE_HEARTBEAT: TOPIC_HEARTBEAT,
+}
+"""Topic prefix of each type of live message."""
+
+REASON_DROPPED = "dropped"
+REASON_MERGED = "merged"
+REASON_SPLIT = "split"
+REASON_NODE_STOPPED = "node_stopped"
+
+STATUSES = ("tentative", "confirmed", "coasting")
+
+MAX_MESSAGE_BYTES = 65_536
+"""No payload and no part of a snapshot is longer; a subscriber may refuse what is."""
+
+MAX_REQUEST_BYTES = 256
+"""A snapshot request is never longer."""
+
+
+class Envelope(TypedDict):
+    """First four keys of every live message."""
+
+    v: int
+    type: str
+    streamEpoch: str
+    seq: int
+
+
+class ObjectState(TypedDict):
+    """One track at one moment: UDL StateVector names; km and km/s; keys in the order of the wire."""
+
+    trackId: str
+    epoch: str
+    referenceFrame: str
+    xpos: float
+    ypos: float
+    zpos: float
+    xvel: float
+    yvel: float
+    zvel: float
+    cov: list[float]
+    covReferenceFrame: str
+    status: str
+    uct: bool
+    satNo: int | None
+    idOnOrbit: str
+    name: str | None
+    sensors: list[str]
+    lastObEnd: str
+    nis: float | None
+    dof: int | None
+    updates: int
+    classificationMarking: str
+    dataMode: str
+    source: str

@@ -1,0 +1,343 @@
+"""The node as a running process. Only wiring: links, threads, signals, clock; what is computed is the
+pipeline's.
+
+    main thread      starts everything, waits for a signal or a fault, ends everything
+    thread "links"   link.poller -> Inbox
+    thread "fusion"  Inbox -> journal, pipeline -> outlet (the publisher's process)
+    thread "journal" writes and syncs what was recorded
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import select
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import astropy_iers_data
+
+from fusionnode import __version__
+from fusionnode import config as config_module
+from fusionnode.codec import registry
+from fusionnode.config import Config, ConfigError
+from fusionnode.core import clock as clock_module
+from fusionnode.core.clock import Clock, DataClock, SystemClock
+from fusionnode.core.types import LinkRecord
+from fusionnode.link.inbox import Inbox, PortEvent
+from fusionnode.link.poller import Poller
+from fusionnode.record.entries import Finish, LinkEvent, Meta, QueueDrop
+from fusionnode.record.journal import Journal
+from fusionnode.record.replay import Replayable
+from fusionnode.release.outlet import Outlet
+
+SWITCH_INTERVAL_S = 0.0005
+"""The interpreter's default of 5 ms would be the largest part of a detection's latency."""
+_SHORTEST_WAIT_S = 0.002
+_JOIN_S = 30.0
+_LAST_READS = 100  # a sensor that never pauses must not keep the node from stopping
+_DROP_LOG_NS = 10_000_000_000  # an overload is not to be made worse by talking about it
+
+
+class Fusion(Replayable, Protocol):
+    """What the daemon needs of a pipeline."""
+
+    def summary(self) -> dict[str, object]:
+        """Counters and tracks."""
+
+
+Log = Callable[..., None]
+"""``log(event, **fields)``: one line for the operator."""
+
+
+def load_config(path: str | Path) -> tuple[Config, str]:
+    """A configuration this node can run, and its text.
+
+    Raises:
+        ConfigError: as for `config.load`; or a codec, a file or a time that does not exist.
+    """
+    config = config_module.load(path)
+    for name, link in config.link.items():
+        if link.codec not in registry.NAMES:
+            expected = ", ".join(registry.NAMES)
+            raise ConfigError(f"{path}: link.{name}.codec: expected one of {expected} (is {link.codec!r})")
+    for file in config.catalogue.files:
+        if not Path(file).is_file():
+            raise ConfigError(f"{path}: catalogue.files: expected a file at {file}")
+    try:
+        make_clock(config)
+    except ValueError as error:
+        raise ConfigError(f"{path}: clock.epoch_utc: {error}") from None
+    return config, Path(path).read_text(encoding="utf-8")
+
+
+def make_clock(config: Config) -> SystemClock | Clock | DataClock:
+    """The clock the configuration asks for."""
+    c = config.clock
+    return clock_module.make(c.mode, c.epoch_utc, c.anchor_unix_s, c.rate)
+
+
+def run_meta(config: Config, config_text: str, stream_epoch: str, started_ns: int) -> Meta:
+    """How a run with this configuration begins now, on this computer."""
+    catalogue = hashlib.sha256()
+    for file in config.catalogue.files:
+        catalogue.update(Path(file).read_bytes())
+    return Meta(
+        node_version=__version__,
+        stream_epoch=stream_epoch,
+        started_ns=started_ns,
+        config_sha256=hashlib.sha256(config_text.encode()).hexdigest(),
+        orientation_sha256=hashlib.sha256(Path(astropy_iers_data.IERS_A_FILE).read_bytes()).hexdigest(),
+        catalogue_sha256=catalogue.hexdigest() if config.catalogue.files else None,
+        config_text=config_text,
+    )
+
+
+def run(config_path: Path, log: Log, *, debug: bool = False) -> tuple[int, dict[str, object]]:
+    """Run a node until SIGTERM or SIGINT; gives the exit code and a summary.
+
+    Raises:
+        ConfigError, LinkError, JournalError, OutletError: it cannot start; the text is one line.
+    """
+    config, text = load_config(config_path)
+    # Imported late: what is wrong with a configuration is told at once, not after all of numba is there.
+    from fusionnode import pipeline as pipeline_module
+
+    clock = make_clock(config)
+    # Unique for each run on this computer, whatever time the node is told it is.
+    stream_epoch = f"{config.node.id}-{SystemClock().now_ns():x}"
+    log("starting", version=__version__, node=config.node.id, stream_epoch=stream_epoch)
+    started = clock_module.monotonic_ns()
+    pipeline_module.warmup()
+    pipeline = pipeline_module.build(config, stream_epoch)
+    log("warmed_up", seconds=round((clock_module.monotonic_ns() - started) / 1e9, 2))
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    with ExitStack() as stack:
+        # From here on there is something to end cleanly.
+        wake = stack.enter_context(_signals())
+        outlet = Outlet(
+            live=config.publish.endpoint,
+            snapshot=config.publish.snapshot_endpoint,
+            high_water_mark=config.publish.high_water_mark,
+            on_fault=lambda text: log("publisher_fault", text=text),
+        )
+        stack.callback(outlet.close)
+        outlet.start()
+        journal = None
+        if config.journal.directory is not None:
+            journal = Journal(
+                config.journal.directory,
+                run_meta(config, text, stream_epoch, clock.now_ns()),
+                segment_bytes=config.journal.segment_bytes,
+                sync_ms=config.journal.sync_ms,
+                on_alarm=lambda text: log("journal_stopped", text=text),
+            )
+            stack.callback(journal.close)
+        node = Node(config, clock, pipeline, outlet, journal, log)
+        code = node.run(wake, debug=debug)
+        if journal is not None:
+            journal.close()
+        outlet.close()
+        return code, {"stream_epoch": stream_epoch, **node.summary()}
+
+
+@dataclass
+class Node:
+    """A running node: two threads around a pipeline."""
+
+    config: Config
+    clock: Clock
+    pipeline: Fusion
+    outlet: Outlet
+    journal: Journal | None
+    log: Log
+    _inbox: Inbox = field(init=False)
+    _stopping: threading.Event = field(init=False, default_factory=threading.Event)
+    _faults: list[tuple[str, BaseException]] = field(init=False, default_factory=list)
+    _last_ns: int = field(init=False, default=0)
+    _wait_s: float = field(init=False)
+    _next_drop_log_ns: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self._inbox = Inbox(self.config.daemon.queue_records)
+        tracking = self.config.tracking
+        # Often enough for a tick, and for what the hold-back keeps to come out soon after its time.
+        node_s = min(tracking.tick_s, tracking.hold_back_s or tracking.tick_s) / 4
+        self._wait_s = max(_SHORTEST_WAIT_S, self.clock.wall_seconds(node_s) or node_s)
+
+    def run(self, wake: Wake, *, debug: bool) -> int:
+        """Open the links, work until there is a signal or a fault, end cleanly. Gives the exit code.
+
+        Raises:
+            LinkError: a link that can never work as configured.
+        """
+        poller = Poller(self.config.link, self.clock, self._inbox.put, self._on_port)
+        gc.collect()
+        gc.freeze()  # what was loaded so far stays: no need to look through it while tracking
+        threads = [
+            threading.Thread(target=self._guard, args=(name, loop, wake), name=name, daemon=True)
+            for name, loop in (("links", lambda: self._read_links(poller)), ("fusion", self._fuse))
+        ]
+        for thread in threads:
+            thread.start()
+        self.log(
+            "ready",
+            publish=self.config.publish.endpoint,
+            snapshot=self.config.publish.snapshot_endpoint,
+            links={name: poller.endpoints.get(name, "serial") for name in self.config.link},
+        )
+        reason = wake.wait()
+        self.log("stopping", reason=reason)
+        self._stopping.set()
+        poller.wake()
+        for thread in threads:
+            thread.join(_JOIN_S)
+            if thread.is_alive():
+                self._faults.append((thread.name, TimeoutError(f"did not end within {_JOIN_S:g} s")))
+        if not threads[0].is_alive():
+            poller.close()
+        for name, error in self._faults:
+            self.log("fault", thread=name, error=f"{type(error).__name__}: {error}")
+            if debug:
+                traceback.print_exception(error)
+        return 1 if self._faults else 0
+
+    def summary(self) -> dict[str, object]:
+        """What has happened since the start."""
+        return {
+            **self.pipeline.summary(),
+            "published": self.outlet.digest.messages,
+            "sha256": self.outlet.digest.hexdigest(),
+            "publisher": {
+                "dropped": self.outlet.dropped,
+                "restarts": self.outlet.restarts,
+                **self.outlet.report,
+            },
+            "journal": None if self.journal is None else self.journal.report(),
+            "faults": [f"{name}: {type(error).__name__}: {error}" for name, error in self._faults],
+        }
+
+    def _guard(self, name: str, loop: Callable[[], None], wake: Wake) -> None:
+        """A thread's body: what goes wrong in it ends the node."""
+        try:
+            loop()
+        except BaseException as error:  # noqa: BLE001 - reported by the main thread
+            self._faults.append((name, error))
+        finally:
+            self._stopping.set()
+            wake.up()
+
+    # The thread "links".
+
+    def _read_links(self, poller: Poller) -> None:
+        try:
+            while not self._stopping.is_set():
+                poller.run_once()
+            for _ in range(_LAST_READS):  # what has come in before the stop still counts
+                if not poller.run_once(0.0):
+                    break
+        finally:
+            self._inbox.close()
+
+    def _on_port(self, link_id: str, t_ns: int, up: bool, reason: str) -> None:
+        self._inbox.put_event(PortEvent(link_id, t_ns, up, reason))
+
+    # The thread "fusion".
+
+    def _fuse(self) -> None:
+        most = self.config.daemon.batch_records
+        while (taken := self._inbox.take(most, self._wait_s)) is not None:
+            self._admit(*taken)
+            t_ns = self._now_ns()
+            if self.journal is not None:
+                self.journal.append_tick(t_ns)
+            self.outlet.send(self.pipeline.tick(t_ns))
+        if self._faults:
+            return  # no more records came because a thread died: that is not a clean end
+        t_ns = self._now_ns()
+        self.outlet.send(self.pipeline.finish(t_ns))
+        if self.journal is not None:
+            digest = self.outlet.digest
+            self.journal.append(Finish(t_ns, digest.messages, digest.hexdigest()))
+
+    def _admit(self, items: Sequence[LinkRecord | PortEvent], drops: dict[str, int]) -> None:
+        """Journal and feed, in the same order; records between two events go in one call, as in a replay."""
+        for link_id, n in drops.items():
+            if self.journal is not None:
+                self.journal.append(QueueDrop(link_id, n))
+            self.pipeline.count_queue_drops(link_id, n)
+        if drops and clock_module.monotonic_ns() >= self._next_drop_log_ns:
+            self._next_drop_log_ns = clock_module.monotonic_ns() + _DROP_LOG_NS
+            self.log("queue_full", dropped=drops)
+        batch: list[LinkRecord] = []
+        for item in items:
+            if isinstance(item, LinkRecord):
+                batch.append(item)
+                continue
+            self._feed(batch)
+            batch = []
+            link_id, t_ns, up, reason = item
+            self.log("link_up" if up else "link_down", link=link_id, reason=reason)
+            if self.journal is not None:
+                self.journal.append(LinkEvent(link_id, t_ns, up))
+            self.pipeline.link_event(link_id, t_ns, up)
+        self._feed(batch)
+
+    def _feed(self, batch: list[LinkRecord]) -> None:
+        if not batch:
+            return
+        if self.journal is not None:
+            self.journal.append_bytes(batch)
+        self.pipeline.feed(batch)
+
+    def _now_ns(self) -> int:
+        """The time of a tick; a computer's clock that was set back must not turn the node's."""
+        if isinstance(self.clock, DataClock):
+            self.clock.advance(getattr(self.pipeline, "newest_ns", 0))
+        self._last_ns = max(self._last_ns, self.clock.now_ns())
+        return self._last_ns
+
+
+class Wake:
+    """What the main thread sleeps on. A pipe, because a signal handler must not touch a lock."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def up(self, signal_number: int = 0) -> None:
+        """From a signal handler, or (0) from a thread."""
+        with suppress(OSError):  # full or closed: the sleeper is awake, or gone
+            os.write(self._write, bytes((signal_number,)))
+
+    def wait(self) -> str:
+        """Sleep until woken; gives the reason."""
+        select.select([self._read], [], [])
+        (number,) = os.read(self._read, 1)
+        return signal.Signals(number).name if number else "fault"
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        os.close(self._read)
+        os.close(self._write)
+
+
+@contextmanager
+def _signals() -> Iterator[Wake]:
+    """SIGTERM and SIGINT wake the main thread, as often as they come; the old handlers are put back."""
+    wake = Wake()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda caught, _frame: wake.up(caught)) for number in numbers]
+    try:
+        yield wake
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+        wake.close()

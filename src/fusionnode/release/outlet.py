@@ -1,0 +1,205 @@
+"""The daemon's side of publishing: starts the publisher, hands it messages, notices when it dies.
+
+Handing over never waits. What does not fit is counted as dropped; the subscribers see the gap in the sequence
+numbers, and the publisher's cache is made whole before anything else is sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import msgpack
+import zmq
+
+from fusionnode.core import clock
+from fusionnode.release import publisher
+from fusionnode.release.wire import Message, StreamDigest
+
+_BATCH = 256  # messages in one feed message: bounds what the feed's queue can hold
+_FEED_HIGH_WATER = 1_024  # feed messages
+_RESTART_NS = 1_000_000_000  # a publisher that cannot live is not started more often than this
+_READY_LINE_BYTES = 4_096
+
+
+class OutletError(Exception):
+    """The publisher cannot be started; the text is one line saying why."""
+
+
+class Outlet:
+    """Messages in, a running publisher process out. One thread at a time may use it.
+
+    Args:
+        live, snapshot: addresses for the subscribers.
+        high_water_mark: messages queued for one subscriber at most.
+        on_fault: told, in one line each, of a publisher that died and of one that was started again.
+    """
+
+    def __init__(
+        self,
+        *,
+        live: str,
+        snapshot: str,
+        high_water_mark: int = 20_000,
+        on_fault: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        self.digest = StreamDigest()
+        """Over every message ever handed to `send`, delivered or not: what a replay has to reproduce."""
+        self.dropped = 0
+        """Messages that never reached the publisher."""
+        self.restarts = 0
+        self.report: dict[str, int] = {}
+        """The publisher's own counts, once it has ended."""
+        self._addresses = ["--live", live, "--snapshot", snapshot, "--hwm", str(high_water_mark)]
+        self._on_fault = on_fault
+        self._cache = publisher.Cache()
+        self._seeded = True
+        self._context = zmq.Context()
+        self._folder = Path(tempfile.mkdtemp(prefix="fusionnode-"))  # mode 0700: nobody else can feed
+        self._feed: zmq.Socket[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_ns = 0
+        self._starts = 0
+
+    @property
+    def publisher_pid(self) -> int | None:
+        """Process id of the publisher; None when there is none."""
+        return None if self._process is None else self._process.pid
+
+    def start(self, timeout_s: float = 20.0) -> None:
+        """Start the publisher and wait until it publishes.
+
+        Raises:
+            OutletError: an address is in use or not an address, or nothing happened for ``timeout_s``.
+        """
+        self._spawn()
+        assert self._process is not None
+        assert self._feed is not None
+        line = self._first_line(timeout_s)
+        if line != "ready":
+            self.close()
+            reason = line.removeprefix("error: ")
+            raise OutletError(reason or f"the publisher was not ready within {timeout_s:g} s")
+        # The process is there; now its end of the feed, so that the first message finds it.
+        if not self._feed.poll(round(timeout_s * 1000), zmq.POLLOUT):
+            self.close()
+            raise OutletError(f"the publisher did not take its feed within {timeout_s:g} s")
+
+    def send(self, messages: Sequence[Message]) -> int:
+        """Hand over messages, in order, without waiting; gives the number of those dropped."""
+        if not messages:
+            return 0
+        self.digest.update(messages)
+        self.watch()
+        dropped = 0
+        for first in range(0, len(messages), _BATCH):
+            batch = messages[first : first + _BATCH]
+            self._seeded = self._seeded or self._push(self._cache.seed())
+            if not (self._seeded and self._push([publisher.PUBLISH, *chain.from_iterable(batch)])):
+                self._seeded = False
+                dropped += len(batch)
+            for topic, payload in batch:
+                self._cache.apply(topic, payload)
+        self.dropped += dropped
+        return dropped
+
+    def watch(self) -> bool:
+        """Look whether the publisher lives, and start another if not; `send` does this too.
+
+        Returns:
+            True if it lives.
+        """
+        if self._process is None:
+            return False
+        if (code := self._process.poll()) is None:
+            return True
+        if clock.monotonic_ns() - self._started_ns >= _RESTART_NS:
+            how = self._reap().removeprefix("error: ") or _how(code)
+            self._on_fault(f"the publisher ended by itself ({how}); starting it again")
+            self.restarts += 1
+            self._seeded = False
+            self._spawn()
+        return False
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Let the publisher send what it has and end; kill it after ``timeout_s``. May be called twice."""
+        if self._process is not None:
+            if not self._push([publisher.END]):
+                self._process.terminate()
+            try:
+                self._process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._reap()
+        if not self._context.closed:
+            self._context.destroy(linger=0)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Outlet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _spawn(self) -> None:
+        # A new address each time: nothing may go into the queue of a publisher that is dead.
+        self._starts += 1
+        address = f"ipc://{self._folder}/feed{self._starts}"
+        self._feed = self._context.socket(zmq.PUSH)
+        self._feed.setsockopt(zmq.SNDHWM, _FEED_HIGH_WATER)
+        self._feed.bind(address)
+        self._started_ns = clock.monotonic_ns()
+        command = [sys.executable, "-m", publisher.__name__, "--feed", address, *self._addresses]
+        self._process = subprocess.Popen(
+            [*command, "--parent", str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the daemon, which still has tombstones to send
+        )
+
+    def _first_line(self, timeout_s: float) -> str:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            if not selector.select(timeout_s):
+                return ""
+        return os.read(self._process.stdout.fileno(), _READY_LINE_BYTES).decode(errors="replace").strip()
+
+    def _reap(self) -> str:
+        """Let go of a publisher that has ended and of its feed; gives what it complained of, if it did."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        words = self._process.stdout.read().decode(errors="replace").split("\n")
+        self._process.stdout.close()
+        self._process = None
+        if self._feed is not None:
+            self._feed.close(linger=0)
+            self._feed = None
+        last = next((line for line in reversed(words) if line), "")
+        with contextlib.suppress(ValueError):
+            self.report = json.loads(last)
+        return last if last.startswith("error: ") else ""
+
+    def _push(self, feed: Sequence[bytes | str | None]) -> bool:
+        if self._feed is None:
+            return False
+        try:
+            self._feed.send(msgpack.packb(feed), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+
+def _how(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

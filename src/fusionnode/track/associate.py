@@ -1,0 +1,315 @@
+"""Which measurement belongs to which track: selection by direction, trial, gate, and assignment.
+
+Selection never builds all pairs of sigma-accurate predictions: a track is first held against a line of sight by
+a position carried on from a coarse state (a few nanoseconds a track), with a generous cone. Only what lies
+in the cone is tried. A scan (one sensor, one time) in which every measurement has one track and no track
+two is settled in compiled code; others go to a sparse assignment, cluster by cluster.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+from fusionnode.core.kernels import kernel
+from fusionnode.core.types import Channel
+from fusionnode.track.dynamics import coarse_step
+from fusionnode.track.filter import Trials, degrees, make_trials, try_pairs
+from fusionnode.track.picture import touch
+from fusionnode.track.sensing import FIRST_COLUMN
+
+_RANGE, _ANGLES, _RATE = int(Channel.RANGE), int(Channel.ANGLES), int(Channel.RANGE_RATE)
+
+COARSE_NS = 20_000_000_000
+"""A coarse state older than this is taken ahead first (its Taylor series is 15 m off by then in a low orbit)."""
+CONE_M = 500.0
+"""Added to every cone."""
+CONE_SIGMAS = 6.0
+
+_LN_2PI = float(np.log(2.0 * np.pi))
+_OUTLIER_RANGE = 2.0 * float(np.log(1.0e7 / 0.03))
+_OUTLIER_RATE = 2.0 * float(np.log(1.0e4 / 0.03))
+_OUTLIER_ANGLES = 2.0 * float(np.log(1.0 / 0.03))
+"""Cost of a channel left out: 3 in 100 are anywhere in 10,000 km, in 10 km/s, or in a steradian."""
+
+
+class Measurements(NamedTuple):
+    """MEASUREMENT[n] as the kernels see it."""
+
+    z: npt.NDArray[np.float64]  # (n, 27)
+    t: npt.NDArray[np.int64]  # (n,) TAI ns
+    sensor: npt.NDArray[np.int32]  # (n,)
+    channels: npt.NDArray[np.uint8]  # (n,)
+
+
+class Log(NamedTuple):
+    """Updates in the order they were made; ``count[0]`` of them are valid."""
+
+    count: npt.NDArray[np.int64]  # (1,)
+    row: npt.NDArray[np.int64]  # (m,) of the measurement
+    slot: npt.NDArray[np.int64]
+    x: npt.NDArray[np.float64]  # (m, 6)
+    P: npt.NDArray[np.float64]  # (m, 36)
+    status: npt.NDArray[np.uint8]
+    sensors: npt.NDArray[np.uint64]
+    hits: npt.NDArray[np.int64]
+    nis: npt.NDArray[np.float64]
+    used: npt.NDArray[np.uint8]  # Channel bits
+
+
+class Room(NamedTuple):
+    """Memory that scans are worked in."""
+
+    slots: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    claimed: npt.NDArray[np.int64]  # (N,) pair that claims the slot, or -1
+    trials: Trials
+
+
+def make_log(n: int) -> Log:
+    """Room for ``n`` updates."""
+    return Log(
+        np.zeros(1, np.int64),
+        np.zeros(n, np.int64),
+        np.zeros(n, np.int64),
+        np.zeros((n, 6)),
+        np.zeros((n, 36)),
+        np.zeros(n, np.uint8),
+        np.zeros(n, np.uint64),
+        np.zeros(n, np.int64),
+        np.zeros(n),
+        np.zeros(n, np.uint8),
+    )
+
+
+def make_room(capacity: int, pairs: int) -> Room:
+    """Memory for scans of up to ``pairs`` pairs over ``capacity`` tracks."""
+    return Room(
+        np.zeros(pairs, np.int64),
+        np.zeros(pairs, np.int64),
+        np.full(capacity, -1, np.int64),
+        make_trials(pairs),
+    )
+
+
+@kernel
+def refresh_coarse(picture, slot):  # type: ignore[no-untyped-def]
+    """Take the coarse state of ``slot`` from its track."""
+    x = picture.x[slot]
+    P = picture.P[slot]
+    for i in range(6):
+        picture.coarse[i, slot] = x[i]
+    _accelerate(picture, slot)
+    picture.coarse_sigma[0, slot] = np.sqrt(P[0] + P[7] + P[14])
+    picture.coarse_sigma[1, slot] = np.sqrt(P[21] + P[28] + P[35])
+    picture.coarse_ns[slot] = picture.epoch[slot]
+
+
+@kernel
+def _accelerate(picture, slot):  # type: ignore[no-untyped-def]
+    c = picture.coarse
+    r2 = c[0, slot] ** 2 + c[1, slot] ** 2 + c[2, slot] ** 2
+    w = -3.986004415e14 / (r2 * np.sqrt(r2))
+    for i in range(3):
+        c[6 + i, slot] = w * c[i, slot]
+
+
+@kernel
+def refresh_all(picture, t_ns, model):  # type: ignore[no-untyped-def]
+    """Take every coarse state that is too old for ``t_ns`` there."""
+    r = np.zeros(3)
+    v = np.zeros(3)
+    for slot in range(picture.high[0]):
+        if picture.active[slot] and abs(t_ns - picture.coarse_ns[slot]) > COARSE_NS:
+            dt = (t_ns - picture.coarse_ns[slot]) * 1e-9
+            for i in range(3):
+                r[i] = picture.coarse[i, slot]
+                v[i] = picture.coarse[3 + i, slot]
+            coarse_step(r, v, dt, model)
+            for i in range(3):
+                picture.coarse[i, slot] = r[i]
+                picture.coarse[3 + i, slot] = v[i]
+            _accelerate(picture, slot)
+            # along track a velocity error grows three times as fast as on a straight line
+            picture.coarse_sigma[0, slot] += 3.0 * abs(dt) * picture.coarse_sigma[1, slot]
+            picture.coarse_ns[slot] = t_ns
+
+
+@kernel
+def _select(picture, z, t_ns, slots, n, room):  # type: ignore[no-untyped-def]
+    """Append the tracks whose cone holds the line of sight of ``z`` to ``slots`` from ``n``; the new count, or -1."""
+    c = picture.coarse
+    sx, sy, sz = z[FIRST_COLUMN], z[FIRST_COLUMN + 1], z[FIRST_COLUMN + 2]
+    lx, ly, lz = z[FIRST_COLUMN + 6], z[FIRST_COLUMN + 7], z[FIRST_COLUMN + 8]
+    angle = np.sqrt(max(z[FIRST_COLUMN + 18], z[FIRST_COLUMN + 19]))
+    for slot in range(picture.high[0]):
+        if not picture.active[slot]:
+            continue
+        dt = (t_ns - picture.coarse_ns[slot]) * 1e-9
+        half = 0.5 * dt * dt
+        dx = c[0, slot] + dt * c[3, slot] + half * c[6, slot] - sx
+        dy = c[1, slot] + dt * c[4, slot] + half * c[7, slot] - sy
+        dz = c[2, slot] + dt * c[5, slot] + half * c[8, slot] - sz
+        along = dx * lx + dy * ly + dz * lz
+        across2 = dx * dx + dy * dy + dz * dz - along * along
+        sigma = picture.coarse_sigma[0, slot] + abs(dt) * picture.coarse_sigma[1, slot]
+        cone = CONE_M + CONE_SIGMAS * (sigma + angle * along)
+        if along > 0.0 and across2 <= cone * cone:
+            if n >= room:
+                return -1
+            slots[n] = slot
+            n += 1
+    return n
+
+
+@kernel
+def pairs_of_scan(picture, ms, start, end, rules, room):  # type: ignore[no-untyped-def]
+    """Pairs worth a trial for measurements ``start`` to ``end`` of one scan, into ``room``; -1: too many."""
+    refresh_all(picture, ms.t[start], rules.model)
+    n = 0
+    for row in range(start, end):
+        after = _select(picture, ms.z[row], ms.t[row], room.slots, n, room.slots.shape[0])
+        if after < 0:
+            return -1
+        for i in range(n, after):
+            room.rows[i] = row
+        n = after
+    return n
+
+
+@kernel
+def cost_of(nis, det, used):  # type: ignore[no-untyped-def]
+    """-2 ln of the likelihood of a trial; a channel left out is an outlier that could be anywhere."""
+    cost = nis + np.log(det) + degrees(used) * _LN_2PI
+    if not used & _RANGE:
+        cost += _OUTLIER_RANGE
+    if not used & _RATE:
+        cost += _OUTLIER_RATE
+    if not used & _ANGLES:
+        cost += _OUTLIER_ANGLES
+    return cost
+
+
+@kernel
+def commit(picture, room, pair, ms, rules, log):  # type: ignore[no-untyped-def]
+    """Make the trial ``pair`` the track's state; says whether the tracker should look at it before going on."""
+    slot = room.slots[pair]
+    row = room.rows[pair]
+    trials = room.trials
+    for i in range(6):
+        picture.x[slot, i] = trials.x[pair, i]
+    for i in range(36):
+        picture.P[slot, i] = trials.P[pair, i]
+    picture.epoch[slot] = ms.t[row]
+    refresh_coarse(picture, slot)
+    changed = touch(picture, slot, ms.t[row], ms.sensor[row], rules)
+    n = log.count[0]
+    log.row[n] = row
+    log.slot[n] = slot
+    log.x[n] = picture.x[slot]
+    log.P[n] = picture.P[slot]
+    log.status[n] = picture.status[slot]
+    log.sensors[n] = picture.sensors[slot]
+    log.hits[n] = picture.hits[slot]
+    log.nis[n] = trials.nis[pair]
+    log.used[n] = trials.used[pair]
+    log.count[0] = n + 1
+    return changed or picture.hits[slot] >= picture.review[slot]
+
+
+@kernel
+def scan_end(ms, start):  # type: ignore[no-untyped-def]
+    """One past the last measurement of the scan that begins at ``start``: same sensor, same time."""
+    end = start + 1
+    while end < ms.t.shape[0] and ms.t[end] == ms.t[start] and ms.sensor[end] == ms.sensor[start]:
+        end += 1
+    return end
+
+
+@kernel
+def settle_plain_scans(W, picture, ms, start, until_ns, rules, room, log):  # type: ignore[no-untyped-def]
+    """Settle scans from ``start`` on, as long as they are plain: every measurement in the gate of just one track,
+    and no track wanted twice. (Of a lone measurement in several gates the likeliest track is the assignment.)
+
+    Stops after a scan that changed a track's status or leaves it to be reviewed. Returns the index of the first
+    measurement that was not settled, and whether there is something to look at.
+    """
+    at = start
+    review = False
+    while at < ms.t.shape[0] and ms.t[at] < until_ns and not review:
+        end = scan_end(ms, at)
+        n = pairs_of_scan(picture, ms, at, end, rules, room)
+        if n < end - at:
+            return at, False
+        try_pairs(
+            W, n, room.slots, room.rows, picture.x, picture.P, picture.epoch,
+            ms.z, ms.t, ms.channels, rules.model, rules.psd, rules.gates, rules.may_drop, room.trials,
+        )  # fmt: skip
+        settled = 0
+        last_row = -1
+        best = -1
+        best_cost = np.inf
+        plain = True
+        for pair in range(n):
+            if not room.trials.nis[pair] <= rules.gates[degrees(room.trials.used[pair])]:
+                continue
+            slot = room.slots[pair]
+            row = room.rows[pair]
+            if end - at > 1 and (row == last_row or room.claimed[slot] >= 0):
+                plain = False
+                break
+            last_row = row
+            settled += 1
+            room.claimed[slot] = pair
+            if end - at == 1:
+                cost = cost_of(room.trials.nis[pair], room.trials.det[pair], room.trials.used[pair])
+                if cost < best_cost:
+                    best_cost = cost
+                    best = pair
+        if end - at == 1:
+            plain = best >= 0
+        else:
+            plain = plain and settled == end - at
+        if plain:
+            for pair in range(n):
+                if pair == best or (end - at > 1 and room.claimed[room.slots[pair]] == pair):
+                    review = commit(picture, room, pair, ms, rules, log) or review
+        for pair in range(n):
+            room.claimed[room.slots[pair]] = -1
+        if not plain:
+            return at, False
+        at = end
+    return at, review
+
+
+def assign(
+    rows: npt.NDArray[np.int64], slots: npt.NDArray[np.int64], cost: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    """Global nearest neighbour: which of the pairs to take, at most one a row and one a slot.
+
+    As many rows as possible are given a track; among those solutions the one of least total ``cost``. Returns
+    indices into the pairs, ascending.
+    """
+    if len(rows) == 0:
+        return np.zeros(0, np.int64)
+    row_ids, r = np.unique(rows, return_inverse=True)
+    slot_ids, s = np.unique(slots, return_inverse=True)
+    positive = cost - cost.min() + 1.0  # explicit zeros would be no edges
+    # each row may stay alone, at a price that no exchange of real pairs can pay
+    alone = float(positive.sum()) + 1.0
+    n = len(row_ids)
+    graph = coo_array(
+        (
+            np.concatenate([positive, np.full(n, alone)]),
+            (np.concatenate([r, np.arange(n)]), np.concatenate([s, len(slot_ids) + np.arange(n)])),
+        ),
+        shape=(n, len(slot_ids) + n),
+    ).tocsr()
+    got_rows, got_slots = min_weight_full_bipartite_matching(graph)
+    partner = np.full(n, -1, np.int64)
+    partner[got_rows] = got_slots
+    return np.flatnonzero(partner[r] == s)

@@ -1,0 +1,75 @@
+"""The arithmetic behind the tracker, in two builds: ours, and filterpy's (see engine_filterpy).
+
+An engine tries pairs, settles plain scans as fast as it can, and predicts. All else is the tracker's.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fusionnode.track.associate import Log, Measurements, Room, settle_plain_scans
+from fusionnode.track.filter import predict_slots, try_pairs
+from fusionnode.track.lanes import workspace
+from fusionnode.track.picture import Picture, Rules
+
+
+class Engine(Protocol):
+    """What the tracker asks of its arithmetic. Arrays are changed in place."""
+
+    def settle(
+        self,
+        picture: Picture,
+        ms: Measurements,
+        start: int,
+        until_ns: int,
+        rules: Rules,
+        room: Room,
+        log: Log,
+    ) -> tuple[int, bool]:
+        """As `associate.settle_plain_scans`; may settle nothing and return ``start, False``."""
+        ...
+
+    def try_pairs(self, picture: Picture, ms: Measurements, n: int, rules: Rules, room: Room) -> None:
+        """Try the first ``n`` pairs in ``room``, into ``room.trials``."""
+        ...
+
+    def predict(self, picture: Picture, slots: npt.NDArray[np.int64], to_ns: int, rules: Rules) -> None:
+        """Take the tracks in ``slots`` to ``to_ns``, TAI ns."""
+        ...
+
+
+class NumbaEngine:
+    """Sixteen tracks at a time, compiled."""
+
+    def __init__(self) -> None:
+        self._w = workspace()
+
+    def settle(
+        self,
+        picture: Picture,
+        ms: Measurements,
+        start: int,
+        until_ns: int,
+        rules: Rules,
+        room: Room,
+        log: Log,
+    ) -> tuple[int, bool]:
+        """See `Engine.settle`."""
+        at, review = settle_plain_scans(self._w, picture, ms, start, until_ns, rules, room, log)
+        return int(at), bool(review)
+
+    def try_pairs(self, picture: Picture, ms: Measurements, n: int, rules: Rules, room: Room) -> None:
+        """See `Engine.try_pairs`."""
+        try_pairs(
+            self._w, n, room.slots, room.rows, picture.x, picture.P, picture.epoch,
+            ms.z, ms.t, ms.channels, rules.model, rules.psd, rules.gates, rules.may_drop, room.trials,
+        )  # fmt: skip
+
+    def predict(self, picture: Picture, slots: npt.NDArray[np.int64], to_ns: int, rules: Rules) -> None:
+        """See `Engine.predict`."""
+        predict_slots(
+            self._w, slots, len(slots), to_ns, picture.x, picture.P, picture.epoch, rules.model, rules.psd
+        )

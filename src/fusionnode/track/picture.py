@@ -1,0 +1,158 @@
+"""The picture: all tracks of the node, as arrays, one row a track; and the rules they live by.
+
+Rows ("slots") are reused; a track's number never is.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import chi2
+
+from fusionnode.config import Config
+from fusionnode.core.kernels import kernel
+from fusionnode.core.types import TRACK_STATE, Status, StructArray
+
+NEVER = np.iinfo(np.int64).max
+RING = 8
+_TENTATIVE, _CONFIRMED, _COASTING = int(Status.TENTATIVE), int(Status.CONFIRMED), int(Status.COASTING)
+
+
+class Picture(NamedTuple):
+    """Tracks as arrays; N is the capacity. ``high[0]`` is one past the highest slot in use."""
+
+    high: npt.NDArray[np.int64]  # (1,)
+    active: npt.NDArray[np.bool_]  # (N,)
+    number: npt.NDArray[np.int64]  # (N,) the track's number
+    x: npt.NDArray[np.float64]  # (N, 6) m, m/s, GCRF
+    P: npt.NDArray[np.float64]  # (N, 36) row by row
+    epoch: npt.NDArray[np.int64]  # (N,) TAI ns, of x and P
+    last_ob: npt.NDArray[np.int64]  # (N,) TAI ns, of the newest measurement used
+    status: npt.NDArray[np.uint8]  # (N,) Status
+    hits: npt.NDArray[np.int64]  # (N,) measurements used
+    ring: npt.NDArray[np.int64]  # (N, RING) times of the newest hits, TAI ns
+    sensors: npt.NDArray[np.uint64]  # (N,) bit i: sensor i contributed
+    object: npt.NDArray[np.int64]  # (N,) row of the catalogue, or -1
+    due: npt.NDArray[np.int64]  # (N,) TAI ns, when it wants attention if no measurement comes
+    review: npt.NDArray[np.int64]  # (N,) number of hits at which its identity is looked at (again)
+    coarse: npt.NDArray[
+        np.float64
+    ]  # (9, N) position, velocity, acceleration at coarse_ns, for selection only
+    coarse_sigma: npt.NDArray[np.float64]  # (2, N) of position, m, and of velocity, m/s
+    coarse_ns: npt.NDArray[np.int64]  # (N,)
+
+
+class Rules(NamedTuple):
+    """What the kernels need to know of the configuration."""
+
+    model: npt.NDArray[np.float64]  # (8,) from dynamics.model
+    psd: float  # m^2/s^3
+    gates: npt.NDArray[np.float64]  # (5,) chi-square gate by degrees of freedom
+    may_drop: bool  # one outlying channel may be left out
+    confirm_hits: int
+    confirm_ns: npt.NDArray[np.int64]  # (sensors,) window for confirm_hits
+    coast_after_ns: npt.NDArray[np.int64]  # (sensors,)
+    tentative_ns: int
+    tick_ns: int
+
+
+def make_picture(capacity: int) -> Picture:
+    """An empty picture with room for ``capacity`` tracks."""
+    n = capacity
+    return Picture(
+        high=np.zeros(1, np.int64),
+        active=np.zeros(n, np.bool_),
+        number=np.zeros(n, np.int64),
+        x=np.zeros((n, 6)),
+        P=np.zeros((n, 36)),
+        epoch=np.zeros(n, np.int64),
+        last_ob=np.zeros(n, np.int64),
+        status=np.zeros(n, np.uint8),
+        hits=np.zeros(n, np.int64),
+        ring=np.zeros((n, RING), np.int64),
+        sensors=np.zeros(n, np.uint64),
+        object=np.full(n, -1, np.int64),
+        due=np.full(n, NEVER, np.int64),
+        review=np.full(n, NEVER, np.int64),
+        coarse=np.zeros((9, n)),
+        coarse_sigma=np.zeros((2, n)),
+        coarse_ns=np.zeros(n, np.int64),
+    )
+
+
+def make_rules(config: Config, model: npt.NDArray[np.float64]) -> Rules:
+    """The kernels' view of ``config``; sensors in the order they stand there."""
+    t = config.tracking
+    revisit = np.array([s.revisit_s for s in config.sensor.values()])
+    return Rules(
+        model=model,
+        psd=t.accel_noise_psd_m2_s3,
+        gates=np.concatenate([[0.0], chi2.ppf(t.gate_probability, np.arange(1, 5))]),
+        may_drop=t.outlier_channels > 0,
+        confirm_hits=t.confirm_hits,
+        confirm_ns=(revisit * t.confirm_revisits * 1e9).astype(np.int64),
+        coast_after_ns=(revisit * t.coast_after_revisits * 1e9).astype(np.int64),
+        tentative_ns=int(t.tentative_limit_s * 1e9),
+        tick_ns=int(t.tick_s * 1e9),
+    )
+
+
+@kernel
+def next_tick(t_ns, tick_ns):  # type: ignore[no-untyped-def]
+    """The first multiple of ``tick_ns`` at or after ``t_ns``."""
+    return -(-t_ns // tick_ns) * tick_ns
+
+
+@kernel
+def touch(picture, slot, t_ns, sensor, rules):  # type: ignore[no-untyped-def]
+    """A measurement of ``sensor`` at ``t_ns`` was used by the track in ``slot``; says if that changed its status.
+
+    A track that stays confirmed waits as long as the most patient of its sensors.
+    """
+    p = picture
+    before = p.status[slot]
+    p.last_ob[slot] = t_ns
+    p.ring[slot, p.hits[slot] % RING] = t_ns
+    p.hits[slot] += 1
+    p.sensors[slot] |= np.uint64(1) << np.uint64(sensor)
+    if before == _COASTING:
+        p.status[slot] = _CONFIRMED
+    elif before == _TENTATIVE and p.hits[slot] >= rules.confirm_hits:
+        oldest = p.ring[slot, (p.hits[slot] - rules.confirm_hits) % RING]
+        if t_ns - oldest <= rules.confirm_ns[sensor]:
+            p.status[slot] = _CONFIRMED
+    status = p.status[slot]
+    wait = rules.tentative_ns if status == _TENTATIVE else rules.coast_after_ns[sensor]
+    due = next_tick(t_ns + wait, rules.tick_ns)
+    if status == before and p.due[slot] != NEVER:
+        due = max(due, p.due[slot])
+    p.due[slot] = due
+    return status != before
+
+
+@kernel
+def earliest_due(picture):  # type: ignore[no-untyped-def]
+    """When the next track is due, TAI ns; NEVER if none is."""
+    earliest = NEVER
+    for slot in range(picture.high[0]):
+        if picture.due[slot] < earliest:
+            earliest = picture.due[slot]
+    return earliest
+
+
+def report(picture: Picture, slots: npt.NDArray[np.int64]) -> StructArray:
+    """What there is to say of the tracks in ``slots`` as they stand: TRACK_STATE[n], without NIS."""
+    out = np.zeros(len(slots), TRACK_STATE)
+    out["track"] = picture.number[slots]
+    out["epoch_ns"] = picture.epoch[slots]
+    out["last_ob_ns"] = picture.last_ob[slots]
+    out["status"] = picture.status[slots]
+    out["x"] = picture.x[slots]
+    out["P"] = picture.P[slots].reshape(-1, 6, 6)
+    out["sensors"] = picture.sensors[slots]
+    out["object"] = picture.object[slots]
+    out["updates"] = picture.hits[slots]
+    out["nis"] = np.nan
+    return out
