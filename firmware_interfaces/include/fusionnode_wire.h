@@ -1,7 +1,7 @@
 /* fusionnode sensor interface, version 1.
  *
  * This header is the single source of truth for the bytes between a sensor and the node.
- * ICD.md beside it says the same in prose; a test compiles this file and holds the node's tables to it.
+ * ICD.md, one folder up, says the same in prose; a test compiles this file and holds the node's tables to it.
  *
  * Every struct is little-endian and naturally aligned, integers only, with no padding that is not named.
  * A message is the struct, followed by its CRC-32 (IEEE 802.3, as zlib's crc32) as little-endian uint32;

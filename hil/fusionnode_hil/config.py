@@ -112,7 +112,7 @@ class TelescopeConfig(_Sensor):
 
     kind: Literal["telescope"]
     angles: Literal["radec", "azel"] = "radec"
-    aberration: Literal["removed", "included"] = "removed"
+    aberration: Literal["removed", "included", "stellar"] = "removed"
     exposure_s: Positive = 0.5
     limiting_magnitude: Finite = 14.0
     magnitude_softness: Positive = 0.3
@@ -120,6 +120,12 @@ class TelescopeConfig(_Sensor):
     needs_dark_site: bool = True
     dark_sun_elevation_deg: Annotated[float, Field(ge=-90, le=90)] = -12.0
     needs_sunlit_object: bool = True
+
+    @model_validator(mode="after")
+    def _azel_is_geometric(self) -> TelescopeConfig:
+        if self.angles == "azel" and self.aberration != "removed":
+            raise ValueError("azimuth and elevation have aberration = 'removed'")
+        return self
 
 
 SensorConfig = Annotated[RadarConfig | TelescopeConfig, Field(discriminator="kind")]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import select
 import struct
 import termios
+import threading
 import time
 import tty
 from pathlib import Path
@@ -87,11 +87,19 @@ class Pace:
 class PtyLink:
     """A pseudo-terminal pair. The emulator holds the master; the reader opens the slave, found at a symlink.
 
-    As on a real line, what is sent while nobody has the port open is lost; it is counted.
+    As on a real line, what is sent while nobody has the port open, or takes what is there, is lost; it is
+    counted. `plug` and `unplug` may be called while another thread writes.
     """
 
-    def __init__(self, path: str | Path, baud: int | None = None) -> None:
+    def __init__(self, path: str | Path, baud: int | None = None, *, stall_s: float = 1.0) -> None:
+        """``stall_s``: how long a write waits for a reader that does not read.
+
+        Raises:
+            LinkError: if the symlink cannot be made.
+        """
         self.path = Path(path)
+        self._stall_s = stall_s
+        self._lock = threading.RLock()
         self.dropped_bytes = 0
         self._pace = Pace(baud)
         self._master = -1
@@ -109,8 +117,11 @@ class PtyLink:
         Raises:
             LinkError: if the symlink cannot be made.
         """
-        if self._master >= 0:
-            return
+        with self._lock:
+            if self._master < 0:
+                self._make()
+
+    def _make(self) -> None:
         master, slave = os.openpty()
         tty.setraw(slave)  # no echo, no line editing, whoever opens it
         self.slave_name = os.ttyname(slave)
@@ -134,49 +145,62 @@ class PtyLink:
 
     def unplug(self) -> None:
         """Take the device away: readers see a hang-up, the symlink is gone."""
-        if self._master < 0:
-            return
-        if self.path.is_symlink() and str(self.path.readlink()) == self.slave_name:
-            self.path.unlink(missing_ok=True)
-        os.close(self._master)
-        self._master, self.slave_name = -1, ""
+        with self._lock:
+            if self._master < 0:
+                return
+            if self.path.is_symlink() and str(self.path.readlink()) == self.slave_name:
+                self.path.unlink(missing_ok=True)
+            os.close(self._master)
+            self._master, self.slave_name = -1, ""
 
     def has_reader(self) -> bool:
         """Whether the slave is open somewhere."""
-        if self._master < 0:
-            return False
-        poll = select.poll()
-        poll.register(self._master, 0)
-        return not any(event & select.POLLHUP for _, event in poll.poll(0))
+        with self._lock:
+            if self._master < 0:
+                return False
+            poll = select.poll()
+            poll.register(self._master, 0)
+            return not any(event & select.POLLHUP for _, event in poll.poll(0))
 
     def write(self, data: bytes) -> None:
         """See `Link.write`."""
         for piece in self._pace.chunks(data):
             self._pace.wait(len(piece))
-            self._write_now(piece)
+            self._write_now(memoryview(piece))
 
-    def _write_now(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            if not self.has_reader():
-                self.dropped_bytes += len(view)
+    def _write_now(self, data: memoryview) -> None:
+        end = 0.0
+        while data:
+            taken = self._take(data)
+            data = data[taken:]
+            if taken:
+                end = 0.0
+                continue
+            end = end or time.monotonic() + self._stall_s
+            if not self.has_reader() or time.monotonic() > end:
+                self.dropped_bytes += len(data)
                 return
+            time.sleep(0.001)
+
+    def _take(self, data: memoryview) -> int:
+        """Bytes that the pty had room for; 0 without a reader."""
+        with self._lock:
+            if not self.has_reader():
+                return 0
             try:
-                view = view[os.write(self._master, view) :]
-            except BlockingIOError:
-                select.select([], [self._master], [], 0.1)
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
+                return os.write(self._master, data)
+            except OSError:  # full, or the reader went away just now
+                return 0
 
     def read(self) -> bytes:
         """See `Link.read`."""
-        if not self.has_reader():
-            return b""
-        try:
-            return os.read(self._master, 4096)
-        except OSError:  # nothing there, or the reader went away just now
-            return b""
+        with self._lock:
+            if not self.has_reader():
+                return b""
+            try:
+                return os.read(self._master, 4096)
+            except OSError:  # nothing there, or the reader went away just now
+                return b""
 
     def wait_ready(self, timeout_s: float) -> bool:
         """See `Link.wait_ready`. Opening a tty discards what was sent before, so this comes first."""
@@ -262,7 +286,8 @@ class ZmqLink:
         self.description = f"zmq PUSH {'bound at' if bind else 'to'} {endpoint}"
         self.dropped_bytes = 0
         self._wait_ms = round(wait_s * 1e3)
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
         self._socket.setsockopt(zmq.LINGER, 1_000)
         try:
@@ -273,7 +298,7 @@ class ZmqLink:
                 self._socket.connect(endpoint)
                 self.endpoint = endpoint
         except zmq.ZMQError as error:
-            self._socket.close(0)
+            self._context.destroy(0)
             raise LinkError(f"{endpoint}: {zmq.strerror(error.errno or 0)}") from None
 
     def write(self, data: bytes) -> None:
@@ -295,13 +320,14 @@ class ZmqLink:
         return bool(self._socket.poll(round(timeout_s * 1e3), zmq.POLLOUT))
 
     def drain(self, timeout_s: float) -> bool:
-        """Leave it to `close`, which lingers."""
+        """True: it is `close` that waits."""
         self._socket.setsockopt(zmq.LINGER, round(timeout_s * 1e3))
         return True
 
     def close(self) -> None:
-        """See `Link.close`."""
+        """See `Link.close`; waits for what is still on its way, at most as long as `drain` said."""
         self._socket.close()
+        self._context.term()
 
 
 def open_link(config: LinkConfig) -> Link:

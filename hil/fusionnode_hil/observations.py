@@ -96,8 +96,8 @@ def _b3_record(line: str, sensors: Mapping[str, int]) -> wire.Radar:
     t_ns = day_to_tai_ns(day, (seconds * 1000 + _digits(line[20:23])) * 1_000_000)
     number = line[6:9]
     values: dict[str, int] = {"valid": wire.VALID_ANGLES}
-    values["el_bam32"] = _signed_bam(Fraction(_signed(line[23:29]), 10**4))
-    values["az_bam32"] = _bam(Fraction(_signed(line[30:37]), 10**4))
+    values["el_bam32"] = _signed_bam(_signed(line[23:29]), 10**4)
+    values["az_bam32"] = _bam(_signed(line[30:37]), 10**4)
     if kind in "234":
         # mantissa/1e5 km times a power of ten: 10 mm times it
         values["range_mm"] = _digits(line[38:45]) * 10 * 10 ** _digits(line[45])
@@ -194,7 +194,10 @@ class _Tdm:
                 return None
             if both:
                 radar["valid"] |= wire.VALID_ANGLES
-                radar |= {"az_bam32": _bam(value["ANGLE_1"]), "el_bam32": _signed_bam(value["ANGLE_2"])}
+                radar |= {
+                    "az_bam32": _bam(*value["ANGLE_1"].as_integer_ratio()),
+                    "el_bam32": _signed_bam(*value["ANGLE_2"].as_integer_ratio()),
+                }
             if "DOPPLER_INSTANTANEOUS" in value:
                 radar["valid"] |= wire.VALID_RANGE_RATE
                 radar["range_rate_mm_s"] = round(value["DOPPLER_INSTANTANEOUS"] * 10**6)
@@ -220,18 +223,19 @@ def _optical(t_ns: int, sensor_id: int, value: Mapping[str, Fraction], angles: s
         sensor_id=sensor_id,
         seq=0,
         t_ns=t_ns,
-        lon_bam32=_bam(value["ANGLE_1"]),
-        lat_bam32=_signed_bam(value["ANGLE_2"]),
+        lon_bam32=_bam(*value["ANGLE_1"].as_integer_ratio()),
+        lat_bam32=_signed_bam(*value["ANGLE_2"].as_integer_ratio()),
         coordinates=wire.AZEL if angles == "AZEL" else wire.RADEC,
         **optical,
     )
 
 
-def _bam(degrees: Fraction) -> int:
-    return round(degrees * 2**32 / 360) % 2**32
+def _bam(numerator: int, denominator: int) -> int:
+    """The nearest binary angle to ``numerator / denominator`` degrees, in exact arithmetic."""
+    return (2 * numerator * 2**32 + 360 * denominator) // (720 * denominator) % 2**32
 
 
-def _signed_bam(degrees: Fraction) -> int:
-    if abs(degrees) > 90:
+def _signed_bam(numerator: int, denominator: int) -> int:
+    if abs(numerator) > 90 * denominator:
         raise ValueError("not on the wire")
-    return round(degrees * 2**32 / 360)
+    return (_bam(numerator, denominator) + 2**31) % 2**32 - 2**31

@@ -65,7 +65,7 @@ def parse_target(text: str, *, baud: int | None, bind: bool) -> Link:
     """
     kind, _, rest = text.partition(":")
     if kind == "pty" and rest:
-        return PtyLink(rest, baud)
+        return PtyLink(rest, baud, stall_s=10.0)
     if kind == "serial" and rest:
         return SerialLink(rest, baud or 115_200)
     if kind in ("tcp", "ipc"):

@@ -28,13 +28,26 @@ def seen_light_time_ago(state: FloatArray, site: FloatArray) -> FloatArray:
     return then
 
 
+def aberrate(direction: FloatArray, velocity: FloatArray) -> FloatArray:
+    """How unit vectors (..., 3) look to an observer moving with ``velocity`` (..., 3), m/s.
+
+    Special relativity, exact; ``-velocity`` is the inverse (Urban and Seidelmann, Explanatory Supplement to
+    the Astronomical Almanac, 3rd ed., ch. 7).
+    """
+    beta = velocity / C
+    inverse_gamma = np.sqrt(1.0 - np.sum(beta**2, axis=-1, keepdims=True))
+    along = np.sum(direction * beta, axis=-1, keepdims=True)
+    return unit(inverse_gamma * direction + (1.0 + along / (1.0 + inverse_gamma)) * beta)
+
+
 class Telescope(Sensor):
     """A tracker after its `TelescopeConfig`. A scan's time is the middle of its exposure.
 
-    With ``aberration = "removed"`` the direction is that from the site at mid-exposure to where the object
-    was one light time before (the astrometric place, for right ascension and declination). ``"included"``
-    adds the observer's velocity: barycentric for right ascension and declination, about the geocentre for
-    azimuth and elevation. Refraction is taken as corrected by the instrument.
+    ``aberration`` says what right ascension and declination are. ``"removed"``: the direction from the site at
+    mid-exposure to where the object was one light time before, along GCRF axes. ``"included"``: as the site
+    sees it, moving about the geocentre. ``"stellar"``: measured against catalogue places of stars, so that the
+    stars' annual aberration is taken off an object that shares the Earth's motion and had none. Azimuth and
+    elevation are geometric, refraction corrected by the instrument.
     """
 
     def __init__(
@@ -65,8 +78,9 @@ class Telescope(Sensor):
         self._horizon = self.place.horizon @ sky.orientation.itrf_gcrf
         self.az, self.el = lon_lat(rotate(self._horizon, direction))
         if c.aberration == "included":
-            velocity = site[:, 3:] + (earth_velocity(sky.t_ns) if c.angles == "radec" else 0.0)
-            direction = unit(direction + velocity / C)
+            direction = aberrate(direction, site[:, 3:])
+        elif c.aberration == "stellar":
+            direction = aberrate(direction, -earth_velocity(sky.t_ns))
         self.lon, self.lat = lon_lat(direction if c.angles == "radec" else rotate(self._horizon, direction))
         self.sun_elevation = lon_lat(rotate(self._horizon, unit(sun - site[:, :3])))[1]
         self.lit = sunlit_fraction(then, sun) if c.needs_sunlit_object else np.ones(then.shape[:2])

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import astropy_iers_data
 
@@ -47,8 +47,16 @@ _LAST_READS = 100  # a sensor that never pauses must not keep the node from stop
 _DROP_LOG_NS = 10_000_000_000  # an overload is not to be made worse by talking about it
 
 
+if TYPE_CHECKING:
+    from fusionnode.pipeline import Pipeline
+
+
 class Fusion(Replayable, Protocol):
     """What the daemon needs of a pipeline."""
+
+    @property
+    def newest_ns(self) -> int:
+        """How late it is by the data, TAI ns; 0 before the first."""
 
     def summary(self) -> dict[str, object]:
         """Counters and tracks."""
@@ -85,6 +93,22 @@ def make_clock(config: Config) -> SystemClock | Clock | DataClock:
     return clock_module.make(c.mode, c.epoch_utc, c.anchor_unix_s, c.rate)
 
 
+def build_pipeline(config: Config, config_path: Path, stream_epoch: str) -> Pipeline:
+    """A pipeline that will not compile anything any more.
+
+    Raises:
+        ConfigError: a catalogue that cannot be used.
+    """
+    # Imported late: what is wrong with a configuration is told at once, not after all of numba is there.
+    from fusionnode import pipeline
+
+    pipeline.warmup()
+    try:
+        return pipeline.build(config, stream_epoch)
+    except ValueError as error:
+        raise ConfigError(f"{config_path}: catalogue.files: {error}") from None
+
+
 def run_meta(config: Config, config_text: str, stream_epoch: str, started_ns: int) -> Meta:
     """How a run with this configuration begins now, on this computer."""
     catalogue = hashlib.sha256()
@@ -108,16 +132,12 @@ def run(config_path: Path, log: Log, *, debug: bool = False) -> tuple[int, dict[
         ConfigError, LinkError, JournalError, OutletError: it cannot start; the text is one line.
     """
     config, text = load_config(config_path)
-    # Imported late: what is wrong with a configuration is told at once, not after all of numba is there.
-    from fusionnode import pipeline as pipeline_module
-
     clock = make_clock(config)
     # Unique for each run on this computer, whatever time the node is told it is.
     stream_epoch = f"{config.node.id}-{SystemClock().now_ns():x}"
     log("starting", version=__version__, node=config.node.id, stream_epoch=stream_epoch)
     started = clock_module.monotonic_ns()
-    pipeline_module.warmup()
-    pipeline = pipeline_module.build(config, stream_epoch)
+    pipeline = build_pipeline(config, config_path, stream_epoch)
     log("warmed_up", seconds=round((clock_module.monotonic_ns() - started) / 1e9, 2))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with ExitStack() as stack:
@@ -301,7 +321,7 @@ class Node:
     def _now_ns(self) -> int:
         """The time of a tick; a computer's clock that was set back must not turn the node's."""
         if isinstance(self.clock, DataClock):
-            self.clock.advance(getattr(self.pipeline, "newest_ns", 0))
+            self.clock.advance(self.pipeline.newest_ns)
         self._last_ns = max(self._last_ns, self.clock.now_ns())
         return self._last_ns
 

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+
 from fusionnode.core.timescales import tai_ns_from_utc_text
 from fusionnode.core.types import TRACK_STATE, Status, Tombstone
 from fusionnode.release.outlet import Outlet

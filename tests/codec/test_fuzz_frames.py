@@ -144,7 +144,6 @@ def damage(stream: Bytes, lengths: Ints, rng: np.random.Generator) -> Bytes:
     return out
 
 
-@pytest.mark.slow
 def test_of_a_million_damaged_frames_none_is_accepted_with_other_contents() -> None:
     half = ROUND // 2
     radar = frames(messages(MessageType.RADAR, half, seed=11))
@@ -174,5 +173,5 @@ def test_of_a_million_damaged_frames_none_is_accepted_with_other_contents() -> N
         assert frames_seen(counts) == int((np.diff(delimiters) > 1).sum()) + (open_end > 245)
         rubbish = int(delimiters[0]) + (open_end if open_end <= 245 else 0)
         assert counts.get(Outcome.RUBBISH_BYTES, 0) == rubbish
-    # Some damage hits a delimiter alone, or puts a zero beside one: those frames are whole, but not many.
-    assert intact < 0.15 * DAMAGED
+    # Damage that hits no more than a delimiter leaves a frame whole: that is not much of it.
+    assert intact < 0.02 * DAMAGED

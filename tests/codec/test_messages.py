@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from wire_samples import T_NS, content, frames, messages, sensor_frames
 
-from fusionnode.codec import commands, wire
+from fusionnode.codec import commands, framing, wire
+from fusionnode.codec import messages as message_kernels
 from fusionnode.codec.framing import Deframer
 from fusionnode.codec.messages import FramesDecoder
 from fusionnode.codec.registry import NAMES, make
@@ -257,3 +258,24 @@ def test_the_registry_makes_every_codec_and_names_them_when_asked_for_another() 
     with pytest.raises(ValueError, match=r"unknown codec 'nmea': .*frames, auto") as error:
         make("nmea", "l", Outcomes())
     assert all(name in str(error.value) for name in NAMES)
+
+
+def test_after_warm_up_no_stream_compiles_anything() -> None:
+    message_kernels.warm_up()
+    every = sensor_frames(50)
+    for stream in (b"", every[0], b"".join(every), b"".join(every)[7:-7], b"\0" * 9, b"\1" * 999):
+        decode(stream)
+    FramesDecoder("l", Outcomes()).decode([(k, one) for k, one in enumerate(every)])
+    kernels = [
+        kernel
+        for module in (framing, message_kernels)
+        for kernel in vars(module).values()
+        if hasattr(kernel, "signatures")
+    ]
+    # An inner kernel may be inlined by one caller and called by another; those called from Python count.
+    outer = [
+        k for k in kernels if k.py_func.__name__ in ("_deframe", "gather", "_sort", "_radar", "_optical")
+    ]
+    assert {k.py_func.__name__: len(k.signatures) for k in outer} == dict.fromkeys(
+        ("_deframe", "gather", "_sort", "_radar", "_optical"), 1
+    )

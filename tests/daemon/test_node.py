@@ -34,6 +34,8 @@ class Echo:
         self.fail_at = fail_at
         self.slow_s = slow_s
 
+    newest_ns = 0
+
     def feed(self, records: Sequence[LinkRecord]) -> None:
         time.sleep(self.slow_s)
         for record in records:

@@ -12,7 +12,7 @@ from firmware_support import SANITIZED, Compiler
 from fusionnode.codec.framing import Deframer, frame
 from fusionnode.codec.messages import FramesDecoder
 from fusionnode.codec.wire import MessageType
-from fusionnode.core.outcome import Outcome, Outcomes
+from fusionnode.core.outcome import Outcomes
 
 
 def c_vectors(firmware: Path) -> list[str]:

@@ -194,9 +194,8 @@ def test_each_aberration_convention_gives_the_direction_of_gcrf_geometry(
     apparent = np.asarray(erfa.ab(among_stars, v, 1e9, np.sqrt(1 - v @ v)))
     assert np.degrees(np.arccos(among_stars @ los)) * 3_600 > 5.0
     for convention, seen in (("removed", los), ("included", apparent), ("stellar", among_stars)):
-        plain = config(it={"id": 1, "kind": "optical", "angles": "radec"})
-        sensor = plain.sensor["it"].model_copy(update={"aberration": convention})
-        m = Measurer(plain.model_copy(update={"sensor": {"it": sensor}}), orientation, Outcomes())
+        keys = {"id": 1, "kind": "optical", "angles": "radec", "aberration": convention}
+        m, _ = measurer(orientation, it=keys)
         out = m.measure(detections(kind=Kind.OPTICAL_RADEC, **radec(seen)))[0]
         assert np.linalg.norm(np.cross(out["los"], los)) < 5e-9, convention  # 1 mas
         frame = np.array([out["los"], out["e_lon"], out["e_lat"]])

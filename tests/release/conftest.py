@@ -4,6 +4,7 @@ import socket
 
 import numpy as np
 import pytest
+
 from fusionnode.core.timescales import tai_ns_from_utc_text
 from fusionnode.core.types import TRACK_STATE, KnownObject, Status
 from fusionnode.release.wire import StreamEncoder

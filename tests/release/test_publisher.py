@@ -10,6 +10,7 @@ import time
 import msgpack
 import pytest
 import zmq
+
 from fusionnode.core import schema
 from fusionnode.core.timescales import tai_ns_from_utc_text
 from fusionnode.core.types import Tombstone
@@ -140,9 +141,9 @@ def test_an_address_in_use_is_one_line(outlet, addresses):
 
 
 def test_an_address_that_cannot_be_bound_ends_the_process_with_3(tmp_path):
+    command = [sys.executable, "-m", "fusionnode.release.publisher", "--feed", f"ipc://{tmp_path}/f"]
     result = subprocess.run(
-        [sys.executable, "-m", "fusionnode.release.publisher", "--feed", f"ipc://{tmp_path}/f"]
-        + ["--live", "tcp://nowhere", "--snapshot", "tcp://127.0.0.1:1"],
+        [*command, "--live", "tcp://nowhere", "--snapshot", "tcp://127.0.0.1:1"],
         capture_output=True,
         text=True,
         timeout=30,
@@ -202,7 +203,7 @@ def test_a_killed_publisher_is_started_again_with_everything_it_knew(addresses, 
             return outlet.restarts == 1 and outlet.watch() and outlet.send([stream.heartbeat(T_NS, 20)]) == 0
 
         wait_until(beat)
-        header, messages = snapshot(dealer, until=lambda header: header["seq"] == stream.seq)
+        _, messages = snapshot(dealer, until=lambda header: header["seq"] == stream.seq)
         assert len(messages) == 20
         assert faults == ["the publisher ended by itself (signal 9); starting it again"]
         assert outlet.dropped >= lost

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgpack
 import numpy as np
 import pytest
+
 from fusionnode.core import schema
 from fusionnode.core.timescales import tai_ns_from_utc_text
 from fusionnode.core.types import KnownObject, Tombstone

@@ -45,10 +45,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("expected files of observations, or one journal's folder, not several of these")
     if folders and not is_journal(folders[0]):
         raise CommandError(f"{folders[0]}: expected a folder with journal segments")
-    from fusionnode import pipeline  # late, as in the daemon
-
-    pipeline.warmup()
-    engine = pipeline.build(config, "process")
+    engine = daemon.build_pipeline(config, args.config, "process")
     lines = 0
     with _opened(args.out) as file:
 
@@ -70,6 +67,9 @@ def run(args: argparse.Namespace) -> int:
         "seconds": round(seconds, 3),
         "records_per_s": round(records / seconds) if seconds else 0,
         "states": lines,
+        "files": {
+            path.name: engine.outcomes.of(f"file:{path.name}") for path in args.inputs if path.is_file()
+        },
         **engine.summary(),
     }
     print_summary(summary, as_json=args.json)
@@ -114,14 +114,14 @@ def _process_files(paths: list[Path], engine: Pipeline, batch: int) -> int:
 
 
 def _read(path: Path, outcomes: Outcomes) -> StructArray:
-    """The detections of one file, whose name is their link's in the outcomes."""
+    """The detections of one file, which counts as a link."""
     import numpy as np
 
     from fusionnode.codec import registry
     from fusionnode.link import file_in
 
     codec, data = file_in.read(path)
-    decoder = registry.make(codec, path.name, outcomes)
+    decoder = registry.make(codec, f"file:{path.name}", outcomes)
     return np.concatenate([decoder.decode([(0, data)]).detections, decoder.finish().detections])
 
 

@@ -45,9 +45,7 @@ def run(args: argparse.Namespace) -> int:
     for warning in (*faults, *warnings):
         print(f"fusionnode: warning: {args.journal}: {warning}", file=sys.stderr)
 
-    from fusionnode import pipeline  # late, as in the daemon
-
-    replay = Replay(journal, pipeline.build(config, meta.stream_epoch))
+    replay = Replay(journal, daemon.build_pipeline(config, args.config, meta.stream_epoch))
     digest = StreamDigest()
     try:
         out = None if args.out is None else args.out.open("wb")

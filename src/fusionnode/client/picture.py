@@ -55,7 +55,7 @@ class Picture:
         self.sensors.clear()
         self._seq: dict[bytes, int] = {}  # by topic, of what states and sensors hold
         self._ended: dict[bytes, int] = {}  # by topic of the state; what a snapshot must not bring back
-        self._last: int | None = None  # newest live sequence number
+        self.seq: int | None = None  # newest live sequence number
         self._run_start: int | None = None  # from here on, no live message is missing
         self._covered: int | None = None  # sequence number of the newest snapshot merged
         self._counts: dict[str, int] | None = None  # by type: as of the last heartbeat, plus what came since
@@ -78,18 +78,18 @@ class Picture:
             if self.stream_epoch is not None:
                 events.append(EpochChange(self.stream_epoch, message.stream_epoch))
             self._begin(message.stream_epoch)
-        if self._last is not None and seq <= self._last:
+        if self.seq is not None and seq <= self.seq:
             self.duplicates += 1
             return events
         missed = self._missed(message)
-        if self._last is None:
+        if self.seq is None:
             self._run_start = seq
         elif missed:
             events.append(Gap(seq, missed))
             self._run_start = seq
             if not self._mendable:
                 self._forget()
-        self._last = seq
+        self.seq = seq
         if event := self._apply(message, from_snapshot=False):
             events.append(event)
         return events
@@ -97,7 +97,7 @@ class Picture:
     def snapshot(self, header: Message, messages: Iterable[Message]) -> list[Event]:
         """Merge a snapshot. One of another stream than the live one is left alone."""
         if header.stream_epoch != self.stream_epoch:
-            if self._last is not None:
+            if self.seq is not None:
                 return []
             self._begin(header.stream_epoch)
         events: list[Event] = []
@@ -126,7 +126,7 @@ class Picture:
         """How many messages are missing before this one, as far as it tells."""
         if self._prefixes:
             return self._missed_by_counts(message)
-        return 0 if self._last is None else message.seq - self._last - 1
+        return 0 if self.seq is None else message.seq - self.seq - 1
 
     def _missed_by_counts(self, message: Message) -> int:
         """With a filter, only a heartbeat tells: it says how many messages of each type there were."""

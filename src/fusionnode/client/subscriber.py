@@ -102,6 +102,11 @@ class Subscriber:
         return self._view.stream_epoch
 
     @property
+    def seq(self) -> int | None:
+        """Sequence number of the newest live message."""
+        return self._view.seq
+
+    @property
     def whole(self) -> bool:
         """The picture holds everything that the node publishes (never without a snapshot address)."""
         return self._view.whole
@@ -150,7 +155,8 @@ class Subscriber:
         socket.setsockopt(zmq.MAXMSGSIZE, _HARD_LIMIT_BYTES)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.IPV6, 1)
-        socket.setsockopt(zmq.IMMEDIATE, 1)  # no request waits in a queue for a node that is not there
+        if kind == zmq.DEALER:
+            socket.setsockopt(zmq.IMMEDIATE, 1)  # no request waits in a queue for a node that is not there
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
         # A connection that died without a word is noticed and made anew.
         socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-import numpy as np
-
 from fusionnode.codec.messages import FramesDecoder
-from fusionnode.codec.sensor_msgpack import SensorMsgpackDecoder, is_map
+from fusionnode.codec.sensor_msgpack import SensorMsgpackDecoder, is_map, joined
 from fusionnode.core.outcome import Outcome, Outcomes
-from fusionnode.core.types import Decoded, SensorReport, no_detections
+from fusionnode.core.types import Decoded, no_detections
 
 Chunk = tuple[int, bytes]
 
@@ -30,11 +28,8 @@ class AutoDecoder:
     def decode(self, chunks: Sequence[Chunk]) -> Decoded:
         """Detections and reports of whole messages, given as (t_rx_ns, bytes)."""
         parts = [self._decode_run(form, list(run)) for form, run in groupby(chunks, _form)]
-        if len(parts) == 1:
-            return parts[0]
-        detections = [part.detections for part in parts]
-        reports: list[SensorReport] = [report for part in parts for report in part.reports]
-        return Decoded(np.concatenate(detections) if parts else no_detections(), reports)
+        reports = [report for part in parts for report in part.reports]
+        return Decoded(joined([part.detections for part in parts]), reports)
 
     def finish(self) -> Decoded:
         """Nothing is ever waiting: a message is whole."""

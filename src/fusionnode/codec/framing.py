@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from fusionnode.core.kernels import kernel
 from fusionnode.core.outcome import Outcome, Outcomes
 
 MAX_MESSAGE = 240
@@ -83,7 +83,7 @@ def frame(message: bytes) -> bytes:
     return b"\0" + b"".join(bytes([len(run) + 1]) + run for run in plain.split(b"\0")) + b"\0"
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def gather(payload: Bytes, offsets: Ints, rows: Bytes) -> None:
     """Copy messages of one length into the rows of a matrix: ``rows[i] = payload[offsets[i]:][:width]``."""
     width = rows.shape[1]
@@ -120,7 +120,7 @@ def _crc_table() -> npt.NDArray[np.uint32]:
 _CRC_TABLE = _crc_table()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _crc32(data: Bytes, start: int, stop: int, table: npt.NDArray[np.uint32]) -> np.uint32:
     """CRC-32 of data[start:stop], eight bytes a step (slicing-by-8: M. Kounavis, F. Berry, ISCC 2005)."""
     crc = np.uint32(0xFFFFFFFF)
@@ -143,7 +143,7 @@ def _crc32(data: Bytes, start: int, stop: int, table: npt.NDArray[np.uint32]) ->
     return np.uint32(crc ^ np.uint32(0xFFFFFFFF))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _uncobs(data: Bytes, start: int, stop: int, out: Bytes, at: int) -> int:
     """Decode data[start:stop], which holds no zero, to out[at:]; the end in out, or -1."""
     i = start
@@ -161,7 +161,7 @@ def _uncobs(data: Bytes, start: int, stop: int, out: Bytes, at: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _deframe(
     data: Bytes, mode: int, payload: Bytes, table: Ints, counts: Ints, crc_table: npt.NDArray[np.uint32]
 ) -> tuple[int, int, int]:
@@ -208,7 +208,7 @@ def _deframe(
     return n, mode, begin
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _crc_right(payload: Bytes, start: int, stop: int, table: npt.NDArray[np.uint32]) -> bool:
     sent = (
         np.uint32(payload[stop])

@@ -39,9 +39,7 @@ class SensorMsgpackDecoder:
             except _RefusedError as refused:
                 outcome = refused.outcome
             self._outcomes.add(self._link_id, outcome)
-        if len(parts) == 1:
-            return Decoded(parts[0], [])
-        return Decoded(np.concatenate(parts) if parts else no_detections(), [])
+        return Decoded(joined(parts), [])
 
     def finish(self) -> Decoded:
         """Nothing is ever waiting: a document is whole."""
@@ -51,6 +49,15 @@ class SensorMsgpackDecoder:
 def is_map(data: bytes) -> bool:
     """Whether the first byte begins a msgpack map."""
     return data[:1] >= b"\x80" and (data[0] <= 0x8F or data[0] in (0xDE, 0xDF))
+
+
+def joined(parts: list[StructArray]) -> StructArray:
+    """DETECTION arrays as one. As bytes: numpy joins structured arrays field by field, 13 us a part."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return no_detections()
+    return np.concatenate([part.view(np.uint8) for part in parts]).view(DETECTION)
 
 
 class _RefusedError(Exception):

@@ -174,7 +174,9 @@ class Publisher:
 
     def _reply(self, envelope: list[bytes], body: dict[str, Any], parts: Sequence[bytes] = ()) -> None:
         header = msgpack.packb({"v": schema.SCHEMA_VERSION, **body})
-        # A requester that has gone or does not read loses its reply, and holds up nobody.
+        # Looking at the events makes libzmq notice what has been read meanwhile; without it, a quick requester
+        # seems to have a full queue. One that has gone or does not read loses its reply, and holds up nobody.
+        self._snapshots.getsockopt(zmq.EVENTS)
         with contextlib.suppress(zmq.Again, zmq.ZMQError):
             self._snapshots.send_multipart([*envelope, header, *parts], zmq.NOBLOCK)
 

@@ -21,10 +21,10 @@ from fusionnode.track.lanes import (
     LEFT,
     LOS,
     NIS,
+    NOISE,
     P_OUT,
     SITE_DELAY,
     USE,
-    VAR,
     WORK,
     X_LIN,
     X_OUT,
@@ -33,7 +33,7 @@ from fusionnode.track.lanes import (
     X,
     Y,
 )
-from fusionnode.track.sensing import FIRST_COLUMN, bend_lanes, linearise_lanes
+from fusionnode.track.sensing import FIRST_COLUMN, bend_lanes, linearise_lanes, noise_lanes
 
 _RANGE, _ANGLES, _RATE = int(Channel.RANGE), int(Channel.ANGLES), int(Channel.RANGE_RATE)
 _ALL = _RANGE | _ANGLES | _RATE
@@ -90,7 +90,7 @@ def update_lanes(W):  # type: ignore[no-untyped-def]
                     + W[p + 5 * L + m] * W[h + 5 * L + m]
                 )
         for m in range(L):
-            W[s + m] = W[VAR + channel * L + m]
+            W[s + m] = W[NOISE + channel * L + m]
             W[y + m] = W[Y + channel * L + m]
         for i in range(6):
             for m in range(L):
@@ -171,6 +171,7 @@ def degrees(channels):  # type: ignore[no-untyped-def]
 def _first_update(W):  # type: ignore[no-untyped-def]
     for i in range(6 * LANES):
         W[X_LIN + i] = W[X + i]
+    noise_lanes(W)
     linearise_lanes(W)
     update_lanes(W)
 

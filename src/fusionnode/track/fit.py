@@ -304,4 +304,27 @@ def fit_arc(W, z, t, channels, n, model, enough, x, P, keep):  # type: ignore[no
     if scale > 1.0:
         for i in range(36):
             P[i] *= scale
+    _bend(P, z[last], x)
     return True
+
+
+@kernel
+def _bend(P, z, x):  # type: ignore[no-untyped-def]
+    """Widen P (36,) along the line of sight by how far a sphere leaves its tangent over P (see sensing.noise_lanes)."""
+    u = np.empty(3)
+    rho = 0.0
+    for i in range(3):
+        u[i] = x[i] - z[_R + i]
+        rho += u[i] * u[i]
+    rho = np.sqrt(rho)
+    across = P[0] + P[7] + P[14]
+    for i in range(3):
+        u[i] /= rho
+    for i in range(3):
+        for j in range(3):
+            across -= u[i] * P[6 * i + j] * u[j]
+    speed = P[21] + P[28] + P[35]
+    for i in range(3):
+        for j in range(3):
+            P[6 * i + j] += 0.5 * (across / rho) ** 2 * u[i] * u[j]
+            P[6 * (i + 3) + j + 3] += across * speed / rho**2 * u[i] * u[j]

@@ -1,6 +1,6 @@
 """The workspace of the kernels: sixteen tracks side by side.
 
-A workspace is one flat float64 array of ``ROWS * LANES``. Row ``i`` of lane ``l`` is ``W[(i) * LANES + l]``; the
+A workspace is one flat float64 array of ``ROWS * LANES``. Row ``i`` of lane ``l`` is ``W[i * LANES + l]``; the
 constants below name where each group of rows begins, already multiplied by LANES. One array and constant distances
 let the compiler see that lanes are independent, and use the widest instructions there are: measured at four
 times the speed of one track at a time (``make bench``).
@@ -47,6 +47,7 @@ TARGET_DELAY = _group(1)
 SITE_DELAY = _group(1)
 USE = _group(4)  # 1 for a channel that counts, 0 for one that does not
 
+NOISE = _group(4)  # VAR and what the bend of the measurement function over P adds to it
 X_LIN = _group(6)  # where the measurement is linearised
 Y = _group(4)  # innovation there
 H = _group(24)  # 4 x 6
@@ -65,4 +66,5 @@ def workspace() -> npt.NDArray[np.float64]:
     w[X // LANES : X // LANES + 6] = np.array([7.0e6, 0.0, 0.0, 0.0, 5.3e3, 5.3e3])[:, None]
     w[LOS // LANES] = w[E_LON // LANES + 1] = w[E_LAT // LANES + 2] = 1.0
     w[VAR // LANES : VAR // LANES + 4] = 1.0
+    w[NOISE // LANES : NOISE // LANES + 4] = 1.0
     return w.reshape(-1)

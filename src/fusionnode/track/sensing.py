@@ -16,6 +16,7 @@ from fusionnode.track.lanes import (
     E_LON,
     LANES,
     LOS,
+    NOISE,
     RANGE,
     RANGE_RATE,
     SITE_DELAY,
@@ -27,6 +28,8 @@ from fusionnode.track.lanes import (
     X_LIN,
     X_OUT,
     H,
+    P,
+    X,
     Y,
 )
 
@@ -99,6 +102,36 @@ def linearise_lanes(W):  # type: ignore[no-untyped-def]
         W[H + 21 * L + m] = ux
         W[H + 22 * L + m] = uy
         W[H + 23 * L + m] = uz
+
+
+@kernel
+def noise_lanes(W):  # type: ignore[no-untyped-def]
+    """NOISE: VAR plus the second-order terms of h over the predicted covariance, half tr(H'' P H'' P) (the Gaussian
+    second-order filter: Jazwinski, Stochastic Processes and Filtering Theory, section 9.3).
+
+    Nothing for a track that is well known. For one that is wide across the line of sight, the sphere of equal range
+    bends away from its tangent by more than a good radar's sigma, and a filter not told of it is far too sure.
+    """
+    L = LANES
+    for m in range(L):
+        dx = W[X + m] - W[SITE_R + m]
+        dy = W[X + L + m] - W[SITE_R + L + m]
+        dz = W[X + 2 * L + m] - W[SITE_R + 2 * L + m]
+        w2 = 1.0 / (dx * dx + dy * dy + dz * dz)
+        p = P + m
+        along = (
+            W[p] * dx * dx
+            + W[p + 7 * L] * dy * dy
+            + W[p + 14 * L] * dz * dz
+            + 2.0 * (W[p + L] * dx * dy + W[p + 2 * L] * dx * dz + W[p + 8 * L] * dy * dz)
+        ) * w2
+        across = max(W[p] + W[p + 7 * L] + W[p + 14 * L] - along, 0.0)
+        speed = W[p + 21 * L] + W[p + 28 * L] + W[p + 35 * L]
+        angle = across * along * w2 * w2
+        W[NOISE + m] = W[VAR + m] + 0.5 * across * across * w2
+        W[NOISE + L + m] = W[VAR + L + m] + angle
+        W[NOISE + 2 * L + m] = W[VAR + 2 * L + m] + angle
+        W[NOISE + 3 * L + m] = W[VAR + 3 * L + m] + across * speed * w2
 
 
 @kernel

@@ -149,6 +149,11 @@ class Tracker:
         """By sensor: measurements that wait in an initiator."""
         return {name: i.pending for name, i in zip(self._sensors, self._initiators, strict=True) if i.pending}
 
+    @property
+    def begun(self) -> int:
+        """Tracks begun so far, tentative ones included."""
+        return self._next_number - 1
+
     def slots(self) -> npt.NDArray[np.int64]:
         """Slots in use, ascending."""
         return np.flatnonzero(self.picture.active[: self.picture.high[0]])

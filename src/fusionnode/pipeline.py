@@ -1,0 +1,251 @@
+"""The stages in order, and nothing else: records and ticks in, messages out.
+
+Pure: no sockets, threads, wall clock or randomness anywhere beneath. What is published depends on the
+configuration and on the sequence of calls alone, so that a journal of the calls reproduces the stream byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fusionnode.catalogue.known import KnownObjects
+from fusionnode.codec import registry
+from fusionnode.config import Config
+from fusionnode.core.outcome import PENDING, Outcome, Outcomes
+from fusionnode.core.refframes import EarthOrientation
+from fusionnode.core.types import (
+    DETECTION,
+    Decoded,
+    KnownObject,
+    LinkRecord,
+    Status,
+    StructArray,
+    Tombstone,
+)
+from fusionnode.intake.measure import Measurer
+from fusionnode.intake.ordering import Ordering
+from fusionnode.intake.watch import SensorWatch
+from fusionnode.release.wire import Message, StreamEncoder
+from fusionnode.track.engine import Engine, NumbaEngine
+from fusionnode.track.engine_filterpy import FilterpyEngine
+from fusionnode.track.tracker import Tracker
+
+SECOND_NS = 1_000_000_000
+ENGINES: dict[str, Callable[[], Engine]] = {"numba": NumbaEngine, "filterpy": FilterpyEngine}
+_AGREE_ON_TIME = 3
+"""Measurements that must have come as late as a time before recorded data's clock goes there."""
+
+
+class Pipeline:
+    """One run of the node's data path. `feed` and its like take things in; `tick` and `finish` give messages.
+
+    Args:
+        config: the station's configuration.
+        stream_epoch: id of this run's stream.
+        orientation: Earth orientation for frames and sites.
+        known: the catalogue, if there is one.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        stream_epoch: str,
+        orientation: EarthOrientation,
+        known: KnownObjects | None = None,
+    ) -> None:
+        self.outcomes = Outcomes()
+        self.on_states: Callable[[StructArray], None] | None = None
+        """Called with every TRACK_STATE array that is about to be published."""
+        self._config = config
+        self._known = known
+        self._decoders = {
+            name: registry.make(link.codec, _source_of_link(name), self.outcomes)
+            for name, link in config.link.items()
+        }
+        self._links_up: dict[str, bool] = dict.fromkeys(config.link, False)
+        self._measurer = Measurer(config, orientation, self.outcomes)
+        self._hold_back_ns = round(config.tracking.hold_back_s * SECOND_NS)
+        self._ordering = Ordering(self._hold_back_ns, tuple(config.sensor), self.outcomes)
+        self._tracker = Tracker(config, orientation, self.outcomes, known, ENGINES[config.tracking.engine]())
+        self._watch = SensorWatch(config)
+        self._data_clock = config.clock.mode == "data"
+        self._newest = [0] * _AGREE_ON_TIME
+        self.encoder = StreamEncoder(
+            node_id=config.node.id,
+            stream_epoch=stream_epoch,
+            sensor_names=tuple(config.sensor),
+            known_object=self._object,
+            classification_marking=config.node.classification_marking,
+            data_mode=config.node.data_mode,
+            source=config.node.source,
+        )
+        self._published: set[int] = set()
+        self._heartbeat_ns = round(config.publish.heartbeat_s * SECOND_NS)
+        self._sensor_state_ns = round(config.publish.sensor_state_s * SECOND_NS)
+        self._next_heartbeat_ns = 0
+        self._next_sensor_state_ns = 0
+
+    # -- in
+
+    @property
+    def newest_ns(self) -> int:
+        """Time of the newest measurement that two others bear out, TAI ns; 0 before. The clock of recorded data."""
+        return self._newest[0]
+
+    def feed(self, records: Sequence[LinkRecord]) -> None:
+        """Decode, correct and hold back what came over links; nothing is published yet."""
+        chunks: dict[str, list[tuple[int, bytes]]] = {}
+        for record in records:
+            chunks.setdefault(record.link_id, []).append((record.t_rx_ns, record.data))
+        for link_id, parts in chunks.items():
+            decoder = self._decoders.get(link_id)
+            if decoder is None:
+                self.outcomes.add(_source_of_link(link_id), Outcome.LINK_UNKNOWN, len(parts))
+            else:
+                self._take(decoder.decode(parts), parts[-1][0])
+
+    def feed_detections(self, detections: StructArray) -> None:
+        """Take DETECTION[n] that were decoded elsewhere (files)."""
+        if len(detections):
+            self._take(Decoded(detections, []), int(detections["t_rx_ns"][-1]))
+
+    def link_event(self, link_id: str, t_ns: int, up: bool) -> None:
+        """A port appeared or vanished. What a vanished one left unfinished is done with."""
+        self._links_up[link_id] = up
+        decoder = self._decoders.get(link_id)
+        if decoder is not None and not up:
+            self._take(decoder.finish(), t_ns)
+
+    def count_queue_drops(self, link_id: str, n: int) -> None:
+        """``n`` link records were lost before they came here."""
+        self.outcomes.add(_source_of_link(link_id), Outcome.QUEUE_FULL, n)
+
+    # -- out
+
+    def tick(self, t_ns: int) -> list[Message]:
+        """It is ``t_ns`` (TAI): fuse what the hold-back lets go, and give what is to be published, in order."""
+        if t_ns <= 0:
+            return []
+        return self._fuse(t_ns - self._hold_back_ns) + self._periodic(t_ns)
+
+    def finish(self, t_ns: int) -> list[Message]:
+        """No more will come: fuse what was held back, and give the last messages of the stream."""
+        for link_id in self._decoders:
+            self.link_event(link_id, t_ns, False)
+        newest = self._ordering.newest_ns
+        messages = self._fuse(t_ns if newest is None else max(t_ns, newest)) if t_ns > 0 else []
+        self._tracker.finish()
+        return messages + self._periodic(t_ns, force=t_ns > 0)
+
+    def _take(self, decoded: Decoded, t_rx_ns: int) -> None:
+        self._watch.note_reports(decoded.reports)
+        detections = decoded.detections
+        if len(detections) == 0:
+            return
+        self._watch.note_detections(detections)
+        measurements = self._measurer.measure(detections, None if self._data_clock else t_rx_ns)
+        self._ordering.push(measurements)
+        if self._data_clock and len(measurements):
+            newest = np.sort(measurements["t_meas_ns"])[-_AGREE_ON_TIME:].tolist()
+            self._newest = sorted(self._newest + newest)[-_AGREE_ON_TIME:]
+
+    def _fuse(self, up_to_ns: int) -> list[Message]:
+        self._tracker.process(self._ordering.release(up_to_ns))
+        self._tracker.advance(up_to_ns)
+        messages: list[Message] = []
+        for event in self._tracker.take():
+            if isinstance(event, Tombstone):
+                if event.track in self._published:
+                    self._published.discard(event.track)
+                    messages += self.encoder.tombstones([event])
+                continue
+            if not self._config.publish.tentative:
+                event = event[event["status"] != Status.TENTATIVE]
+            if len(event):
+                self._published.update(event["track"].tolist())
+                if self.on_states is not None:
+                    self.on_states(event)
+                messages += self.encoder.states(event)
+        return messages
+
+    def _periodic(self, t_ns: int, *, force: bool = False) -> list[Message]:
+        messages: list[Message] = []
+        if force or t_ns >= self._next_sensor_state_ns:
+            self._next_sensor_state_ns = (t_ns // self._sensor_state_ns + 1) * self._sensor_state_ns
+            messages += self.encoder.sensors(t_ns, self._sensor_states(t_ns))
+        if force or t_ns >= self._next_heartbeat_ns:
+            self._next_heartbeat_ns = (t_ns // self._heartbeat_ns + 1) * self._heartbeat_ns
+            messages.append(self.encoder.heartbeat(t_ns, len(self._published)))
+        return messages
+
+    # -- what there is to know
+
+    def summary(self) -> dict[str, object]:
+        """Counters by link and by sensor, which add up, and the number of tracks by status."""
+        status = self._tracker.picture.status[self._tracker.slots()]
+        return {
+            "links": {
+                name: {"up": self._links_up[name], **self.outcomes.of(_source_of_link(name))}
+                for name in self._config.link
+            },
+            "sensors": self._detection_ledger(),
+            "tracks": {s.name.lower(): int(np.count_nonzero(status == s)) for s in Status},
+            "tracks_begun": self._tracker.begun,
+        }
+
+    def _detection_ledger(self) -> dict[str, dict[str, int]]:
+        """By sensor: detections in, each outcome, and what still waits for one."""
+        waiting = self._tracker.pending()
+        ledger = {}
+        for index, name in enumerate(self._config.sensor):
+            pending = int(self._ordering.pending[index]) + waiting.get(name, 0)
+            ledger[name] = {"in": self._watch.count(name), **self.outcomes.of(name), PENDING: pending}
+        for name in self._watch.strangers():
+            ledger[name] = {"in": self._watch.count(name), **self.outcomes.of(name), PENDING: 0}
+        return ledger
+
+    def _sensor_states(self, t_ns: int) -> dict[str, dict[str, Any]]:
+        ledger = self._detection_ledger()
+        states = self._watch.states(t_ns)
+        for name, state in states.items():
+            entries = dict(ledger[name])
+            state["detections"] = entries.pop("in")
+            state["outcomes"] = entries
+        return states
+
+    def _object(self, row: int) -> KnownObject | None:
+        return None if self._known is None or row < 0 else self._known.object(row)
+
+
+def build(config: Config, stream_epoch: str) -> Pipeline:
+    """A pipeline with the Earth orientation and catalogue that the configuration names.
+
+    Raises:
+        ValueError: a catalogue file cannot be used; the text is one line.
+    """
+    orientation = EarthOrientation()
+    known = None
+    if config.catalogue.files:
+        c = config.catalogue
+        known = KnownObjects.from_files(
+            c.files,
+            orientation,
+            sigma_radial_m=c.sigma_radial_m,
+            sigma_along_m=c.sigma_along_m,
+            sigma_cross_m=c.sigma_cross_m,
+            sigma_along_growth_m_per_day=c.sigma_along_growth_m_per_day,
+            max_age_days=c.max_age_days,
+        )
+    return Pipeline(config, stream_epoch=stream_epoch, orientation=orientation, known=known)
+
+
+def _source_of_link(name: str) -> str:
+    """Links and sensors may have the same names; their counters may not."""
+    return f"link:{name}"
+
+
+__all__ = ["DETECTION", "Pipeline", "build"]
