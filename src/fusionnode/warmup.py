@@ -58,7 +58,8 @@ def compile_kernels() -> None:
     orientation = EarthOrientation()
     pipeline = Pipeline(config, stream_epoch="rehearsal", orientation=orientation)
     start = tai_ns_from_utc_text(_START)
-    pipeline.feed([LinkRecord(start, "frames", b"\x00\x02\x01\x00"), LinkRecord(start, "messages", b"\x00\x02\x01\x00")])
+    rubbish = b"\x00\x02\x01\x00"
+    pipeline.feed([LinkRecord(start, "frames", rubbish), LinkRecord(start, "messages", rubbish)])
     detections = _pass(config, orientation, start)
     for t_ns in np.unique(detections["t_meas_ns"]).tolist():
         pipeline.feed_detections(detections[detections["t_meas_ns"] == t_ns])

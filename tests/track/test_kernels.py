@@ -74,7 +74,9 @@ def test_our_filter_and_filterpys_agree_on_random_tracks(seed: int) -> None:
     np.testing.assert_allclose(ours.nis, theirs.nis, rtol=1e-6)
     np.testing.assert_allclose(ours.det, theirs.det, rtol=1e-6)
     np.testing.assert_allclose(ours.x, theirs.x, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(correlated(ours.P, theirs.P), correlated(theirs.P, theirs.P), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        correlated(ours.P, theirs.P), correlated(theirs.P, theirs.P), rtol=0, atol=1e-6
+    )
 
 
 def test_our_prediction_and_filterpys_agree_over_an_hour() -> None:
@@ -83,7 +85,9 @@ def test_our_prediction_and_filterpys_agree_over_an_hour() -> None:
     NumbaEngine().predict(ours, np.arange(30), 3600 * NS, RULES)
     FilterpyEngine().predict(theirs, np.arange(30), 3600 * NS, RULES)
     np.testing.assert_allclose(ours.x, theirs.x, rtol=1e-9)
-    np.testing.assert_allclose(correlated(ours.P, theirs.P), correlated(theirs.P, theirs.P), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        correlated(ours.P, theirs.P), correlated(theirs.P, theirs.P), rtol=0, atol=1e-6
+    )
     np.testing.assert_array_equal(ours.epoch, theirs.epoch)
 
 
@@ -127,7 +131,7 @@ def test_covariances_stay_symmetric_and_positive_definite_over_long_filtering() 
         tracks.P[:] = room.trials.P
         tracks.epoch[:] = ms.t
         P = tracks.P.reshape(n, 6, 6)
-        assert (P == P.transpose(0, 2, 1)).all()
+        assert (P.transpose(0, 2, 1) == P).all()
     assert (np.linalg.eigvalsh(correlated(tracks.P, tracks.P)) > 0).all()
 
 

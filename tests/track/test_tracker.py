@@ -26,7 +26,9 @@ def states_of(tracker: Tracker) -> tuple[StructArray, list[Tombstone]]:
     return np.concatenate(states), [e for e in events if isinstance(e, Tombstone)]
 
 
-def one_pass(seed: int = 1, x0: np.ndarray = OVERHEAD, times: np.ndarray = TIMES, **more: object) -> StructArray:
+def one_pass(
+    seed: int = 1, x0: np.ndarray = OVERHEAD, times: np.ndarray = TIMES, **more: object
+) -> StructArray:
     rng = np.random.default_rng(seed)
     return measure(ephemeris(x0, times), times, rng, **more)  # type: ignore[arg-type]
 

@@ -10,11 +10,12 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, cast
 
 import numba
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+Function = Callable[..., Any]
+"""Kernels are typed by numba, at the call; what they take stands in their docstrings."""
 
 
 def _fingerprint() -> str:
@@ -36,14 +37,14 @@ def cache_folder() -> Path:
     return base / "fusionnode" / "kernels" / _fingerprint()
 
 
-numba.config.CACHE_DIR = str(cache_folder())
+setattr(numba.config, "CACHE_DIR", str(cache_folder()))  # noqa: B010 - numba fills this module at run time
 
 
-def kernel(function: _F) -> _F:
+def kernel(function: Function) -> Function:
     """Compile a hot loop: cached on disk, without the interpreter's lock, IEEE arithmetic (no fastmath)."""
-    return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
-def inlined(function: _F) -> _F:
+def inlined(function: Function) -> Function:
     """Compile a formula that is always written out where it is used."""
-    return numba.njit(inline="always", nogil=True, error_model="numpy")(function)
+    return cast(Function, numba.njit(inline="always", nogil=True, error_model="numpy")(function))

@@ -47,10 +47,12 @@ class Run:
                     stop = result
                     break
                 seq = result.seq
-                yield result
                 if isinstance(result.item, Finish):
+                    # Before it is handed out: whoever sees it may not ask for more.
                     self.stop = Stop("finished", path.name, path.stat().st_size)
+                    yield result
                     return
+                yield result
             self.stop = stop
             if stop is None or not stop.clean:
                 return

@@ -47,9 +47,9 @@ class Measurements(NamedTuple):
 
 
 class Log(NamedTuple):
-    """Updates in the order they were made; ``count[0]`` of them are valid."""
+    """Updates in the order they were made; ``made[0]`` of them are valid."""
 
-    count: npt.NDArray[np.int64]  # (1,)
+    made: npt.NDArray[np.int64]  # (1,)
     row: npt.NDArray[np.int64]  # (m,) of the measurement
     slot: npt.NDArray[np.int64]
     x: npt.NDArray[np.float64]  # (m, 6)
@@ -97,7 +97,7 @@ def make_room(capacity: int, pairs: int) -> Room:
 
 
 @kernel
-def refresh_coarse(picture, slot):  # type: ignore[no-untyped-def]
+def refresh_coarse(picture, slot):
     """Take the coarse state of ``slot`` from its track."""
     x = picture.x[slot]
     P = picture.P[slot]
@@ -110,7 +110,7 @@ def refresh_coarse(picture, slot):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _accelerate(picture, slot):  # type: ignore[no-untyped-def]
+def _accelerate(picture, slot):
     c = picture.coarse
     r2 = c[0, slot] ** 2 + c[1, slot] ** 2 + c[2, slot] ** 2
     w = -3.986004415e14 / (r2 * np.sqrt(r2))
@@ -119,7 +119,7 @@ def _accelerate(picture, slot):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def refresh_all(picture, t_ns, model):  # type: ignore[no-untyped-def]
+def refresh_all(picture, t_ns, model):
     """Take every coarse state that is too old for ``t_ns`` there."""
     r = np.zeros(3)
     v = np.zeros(3)
@@ -140,7 +140,7 @@ def refresh_all(picture, t_ns, model):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _select(picture, z, t_ns, slots, n, room):  # type: ignore[no-untyped-def]
+def _select(picture, z, t_ns, slots, n, room):
     """Append the tracks whose cone holds the line of sight of ``z`` to ``slots`` from ``n``; the new count, or -1."""
     c = picture.coarse
     sx, sy, sz = z[FIRST_COLUMN], z[FIRST_COLUMN + 1], z[FIRST_COLUMN + 2]
@@ -167,7 +167,7 @@ def _select(picture, z, t_ns, slots, n, room):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def pairs_of_scan(picture, ms, start, end, rules, room):  # type: ignore[no-untyped-def]
+def pairs_of_scan(picture, ms, start, end, rules, room):
     """Pairs worth a trial for measurements ``start`` to ``end`` of one scan, into ``room``; -1: too many."""
     refresh_all(picture, ms.t[start], rules.model)
     n = 0
@@ -182,7 +182,7 @@ def pairs_of_scan(picture, ms, start, end, rules, room):  # type: ignore[no-unty
 
 
 @kernel
-def cost_of(nis, det, used):  # type: ignore[no-untyped-def]
+def cost_of(nis, det, used):
     """-2 ln of the likelihood of a trial; a channel left out is an outlier that could be anywhere."""
     cost = nis + np.log(det) + degrees(used) * _LN_2PI
     if not used & _RANGE:
@@ -195,7 +195,7 @@ def cost_of(nis, det, used):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def commit(picture, room, pair, ms, rules, log):  # type: ignore[no-untyped-def]
+def commit(picture, room, pair, ms, rules, log):
     """Make the trial ``pair`` the track's state; says whether the tracker should look at it before going on."""
     slot = room.slots[pair]
     row = room.rows[pair]
@@ -207,7 +207,7 @@ def commit(picture, room, pair, ms, rules, log):  # type: ignore[no-untyped-def]
     picture.epoch[slot] = ms.t[row]
     refresh_coarse(picture, slot)
     changed = touch(picture, slot, ms.t[row], ms.sensor[row], rules)
-    n = log.count[0]
+    n = log.made[0]
     log.row[n] = row
     log.slot[n] = slot
     log.x[n] = picture.x[slot]
@@ -217,12 +217,12 @@ def commit(picture, room, pair, ms, rules, log):  # type: ignore[no-untyped-def]
     log.hits[n] = picture.hits[slot]
     log.nis[n] = trials.nis[pair]
     log.used[n] = trials.used[pair]
-    log.count[0] = n + 1
+    log.made[0] = n + 1
     return changed or picture.hits[slot] >= picture.review[slot]
 
 
 @kernel
-def scan_end(ms, start):  # type: ignore[no-untyped-def]
+def scan_end(ms, start):
     """One past the last measurement of the scan that begins at ``start``: same sensor, same time."""
     end = start + 1
     while end < ms.t.shape[0] and ms.t[end] == ms.t[start] and ms.sensor[end] == ms.sensor[start]:
@@ -231,7 +231,7 @@ def scan_end(ms, start):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def settle_plain_scans(W, picture, ms, start, until_ns, rules, room, log):  # type: ignore[no-untyped-def]
+def settle_plain_scans(W, picture, ms, start, until_ns, rules, room, log):
     """Settle scans from ``start`` on, as long as they are plain: every measurement in the gate of just one track,
     and no track wanted twice. (Of a lone measurement in several gates the likeliest track is the assignment.)
 

@@ -41,7 +41,7 @@ def model(degree: int, pole: F64) -> F64:
 
 
 @inlined
-def _field(rx, ry, rz, k0, k1, k2, c2, c3, c4, c5, c6):  # type: ignore[no-untyped-def]
+def _field(rx, ry, rz, k0, k1, k2, c2, c3, c4, c5, c6):
     """Acceleration (3, m/s^2), unit vector u (3), and alpha, beta, gamma, delta (1/s^2) of its gradient
     ``alpha I + beta u u' + gamma (u k' + k u') + delta k k'``.
 
@@ -99,7 +99,7 @@ def _field(rx, ry, rz, k0, k1, k2, c2, c3, c4, c5, c6):  # type: ignore[no-untyp
 
 
 @inlined
-def _gradient(ux, uy, uz, al, be, ga, de, k0, k1, k2):  # type: ignore[no-untyped-def]
+def _gradient(ux, uy, uz, al, be, ga, de, k0, k1, k2):
     """Its six terms: xx, xy, xz, yy, yz, zz."""
     return (
         al + be * ux * ux + 2.0 * ga * ux * k0 + de * k0 * k0,
@@ -112,20 +112,20 @@ def _gradient(ux, uy, uz, al, be, ga, de, k0, k1, k2):  # type: ignore[no-untype
 
 
 @inlined
-def _term(i, j):  # type: ignore[no-untyped-def]
+def _term(i, j):
     """Which of a gradient's six terms is (i, j)."""
     return i + j if i * j == 0 else (3 if i + j == 2 else i + j + 1)
 
 
 @inlined
-def step_length(rx, ry, rz):  # type: ignore[no-untyped-def]
+def step_length(rx, ry, rz):
     """Longest step, s, allowed at this place (m)."""
     ratio = np.sqrt(rx * rx + ry * ry + rz * rz) / RADIUS
     return min(STEP_S * max(ratio, 0.5) * np.sqrt(max(ratio, 0.5)), MAX_STEP_S)
 
 
 @kernel
-def _move(W, k0, k1, k2, c2, c3, c4, c5, c6):  # type: ignore[no-untyped-def]
+def _move(W, k0, k1, k2, c2, c3, c4, c5, c6):
     """One Runge-Kutta step of X, fourth order, and the gradients at its four stages."""
     L = LANES
     for m in range(L):
@@ -178,7 +178,7 @@ def _move(W, k0, k1, k2, c2, c3, c4, c5, c6):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _transition(W):  # type: ignore[no-untyped-def]
+def _transition(W):
     """PHI: the exact derivative of the step in `_move`, from its four gradients.
 
     The stages of a Runge-Kutta step of r'' = a(r) depend on each other through positions only, so that the
@@ -218,7 +218,7 @@ def _transition(W):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _product(W, a, b, to):  # type: ignore[no-untyped-def]
+def _product(W, a, b, to):
     """The 6 x 6 product of the matrices at ``a`` and ``b`` into ``to``."""
     L = LANES
     for i in range(6):
@@ -238,7 +238,7 @@ def _product(W, a, b, to):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _spread(W, q):  # type: ignore[no-untyped-def]
+def _spread(W, q):
     """P = PHI P PHI' + Q, exactly symmetric; Q that of white acceleration of density ``q``, m^2/s^3."""
     L = LANES
     for i in range(6):
@@ -285,7 +285,7 @@ def _spread(W, q):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _next_step(W):  # type: ignore[no-untyped-def]
+def _next_step(W):
     """Cut what is LEFT into equal steps no longer than allowed here; the next one into STEP. Says if there is one."""
     L = LANES
     any_left = False
@@ -306,7 +306,7 @@ def _next_step(W):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def predict_lanes(W, model, q):  # type: ignore[no-untyped-def]
+def predict_lanes(W, model, q):
     """Take X and P of every lane ahead by its LEFT, s.
 
     ``model``: from `model`, shape (8,). ``q``: density of the white acceleration that stands for what the
@@ -320,7 +320,7 @@ def predict_lanes(W, model, q):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def transit_lanes(W, model):  # type: ignore[no-untyped-def]
+def transit_lanes(W, model):
     """Take X of every lane ahead by its LEFT, s, and put the state transition over all of it into TOTAL."""
     L = LANES
     for i in range(36):
@@ -335,7 +335,7 @@ def transit_lanes(W, model):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def coarse_step(r, v, dt, model):  # type: ignore[no-untyped-def]
+def coarse_step(r, v, dt, model):
     """Take one position and velocity, shape (3,) each, ahead by ``dt`` s in place, without a covariance."""
     left = dt
     while left != 0.0:

@@ -59,7 +59,7 @@ def make_trials(n: int) -> Trials:
 
 
 @kernel
-def update_lanes(W):  # type: ignore[no-untyped-def]
+def update_lanes(W):
     """X_OUT, P_OUT, NIS, DET from X, P and Y, H at X_LIN: one channel after the other, R being diagonal.
 
     With X_LIN = X an EKF update; with X_LIN an earlier X_OUT one iteration of the iterated EKF (Bar-Shalom,
@@ -124,7 +124,7 @@ def update_lanes(W):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def load_track(W, m, x, P_, left):  # type: ignore[no-untyped-def]
+def load_track(W, m, x, P_, left):
     """Put a state (6,), its covariance (36,) and the time to predict (s) into lane ``m``."""
     for i in range(6):
         W[X + i * LANES + m] = x[i]
@@ -134,7 +134,7 @@ def load_track(W, m, x, P_, left):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _set_use(W, m, channels):  # type: ignore[no-untyped-def]
+def _set_use(W, m, channels):
     angles = 1.0 if channels & _ANGLES else 0.0
     W[USE + m] = 1.0 if channels & _RANGE else 0.0
     W[USE + LANES + m] = angles
@@ -143,7 +143,7 @@ def _set_use(W, m, channels):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def load_measurement(W, m, z, channels):  # type: ignore[no-untyped-def]
+def load_measurement(W, m, z, channels):
     """Put a measurement (a row of MEASUREMENT seen as float64) into lane ``m``, with the ``channels`` to use."""
     for i in range((SITE_DELAY - LOS) // LANES + 1):
         W[LOS + i * LANES + m] = z[_COLUMN[i]]
@@ -155,7 +155,7 @@ _COLUMN = tuple(FIRST_COLUMN + i for i in (*range(6, 15), *range(6), *range(15, 
 
 
 @kernel
-def degrees(channels):  # type: ignore[no-untyped-def]
+def degrees(channels):
     """Degrees of freedom of a set of Channel bits."""
     n = 0
     if channels & _RANGE:
@@ -168,7 +168,7 @@ def degrees(channels):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _first_update(W):  # type: ignore[no-untyped-def]
+def _first_update(W):
     for i in range(6 * LANES):
         W[X_LIN + i] = W[X + i]
     noise_lanes(W)
@@ -177,7 +177,7 @@ def _first_update(W):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _iterate(W, want):  # type: ignore[no-untyped-def]
+def _iterate(W, want):
     """Iterate the update of the lanes in ``want`` that are bent; others come out as they went in."""
     for _ in range(MOST_ITERATIONS):
         bend_lanes(W)
@@ -196,7 +196,7 @@ def _iterate(W, want):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _leave_one_out(W, n, gates, out_of_gate, used):  # type: ignore[no-untyped-def]
+def _leave_one_out(W, n, gates, out_of_gate, used):
     """For lanes out of their gate: do the others hold without the range, the range rate, or the angles?
 
     Real radars lose one of them for seconds at a time while the rest stays good, and the rest is worth having.
@@ -222,7 +222,7 @@ def _leave_one_out(W, n, gates, out_of_gate, used):  # type: ignore[no-untyped-d
 
 
 @kernel
-def try_pairs(W, n, slots, rows, x, P_, epoch, z, t, channels, model, q, gates, may_drop, out):  # type: ignore[no-untyped-def]
+def try_pairs(W, n, slots, rows, x, P_, epoch, z, t, channels, model, q, gates, may_drop, out):
     """Try measurement ``rows[i]`` against track ``slots[i]`` for i < n, into ``out`` (Trials).
 
     ``x`` (N, 6), ``P_`` (N, 36), ``epoch`` (N,) int64 TAI ns: the tracks. ``z`` (M, 27): MEASUREMENT seen as
@@ -270,7 +270,7 @@ def try_pairs(W, n, slots, rows, x, P_, epoch, z, t, channels, model, q, gates, 
 
 
 @kernel
-def predict_slots(W, slots, n, to_ns, x, P_, epoch, model, q):  # type: ignore[no-untyped-def]
+def predict_slots(W, slots, n, to_ns, x, P_, epoch, model, q):
     """Take tracks ``slots[:n]`` ahead to ``to_ns`` in place."""
     for start in range(0, n, LANES):
         size = min(LANES, n - start)

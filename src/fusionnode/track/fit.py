@@ -32,7 +32,7 @@ FIT_LIMIT = 3.0
 
 
 @kernel
-def consensus(z, t, channels, n, chosen):  # type: ignore[no-untyped-def]
+def consensus(z, t, channels, n, chosen):
     """Which of the ``n`` newest detections of one radar move together with the last one of them.
 
     Every older detection is taken with the last as two ends of a parabola (gravity at the last); the pair
@@ -127,7 +127,7 @@ def consensus(z, t, channels, n, chosen):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _normal_equations(W, z, t, channels, keep, n, x, epoch, model, N, b):  # type: ignore[no-untyped-def]
+def _normal_equations(W, z, t, channels, keep, n, x, epoch, model, N, b):
     """Fill N (6, 6) and b (6,) of the step from ``x``; returns the sum of squares and the number of channels."""
     L = LANES
     N[:, :] = 0.0
@@ -167,7 +167,7 @@ def _normal_equations(W, z, t, channels, keep, n, x, epoch, model, N, b):  # typ
 
 
 @kernel
-def _mark_outliers(W, z, t, channels, keep, n, x, epoch, model):  # type: ignore[no-untyped-def]
+def _mark_outliers(W, z, t, channels, keep, n, x, epoch, model):
     """Clear ``keep`` (n, 4) where a residual is beyond OUTLIER_SIGMAS; a bad angle takes the whole point out."""
     L = LANES
     zero = np.zeros(36)
@@ -198,7 +198,7 @@ def _mark_outliers(W, z, t, channels, keep, n, x, epoch, model):  # type: ignore
 
 
 @kernel
-def _solve(N, b):  # type: ignore[no-untyped-def]
+def _solve(N, b):
     """Inverse of N and N^-1 b by Cholesky, rows scaled first; ok says whether N is positive definite."""
     s = np.empty(6)
     for i in range(6):
@@ -241,7 +241,7 @@ def _solve(N, b):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def fit_arc(W, z, t, channels, n, model, enough, x, P, keep):  # type: ignore[no-untyped-def]
+def fit_arc(W, z, t, channels, n, model, enough, x, P, keep):
     """Least-squares orbit at the time of the last of ``n`` detections of a radar (Gauss-Newton; Tapley, Schutz &
     Born, Statistical Orbit Determination, section 4.3), outlying channels left out once.
 
@@ -309,7 +309,7 @@ def fit_arc(W, z, t, channels, n, model, enough, x, P, keep):  # type: ignore[no
 
 
 @kernel
-def _bend(P, z, x):  # type: ignore[no-untyped-def]
+def _bend(P, z, x):
     """Widen P (36,) along the line of sight by how far a sphere leaves its tangent over P (see sensing.noise_lanes)."""
     u = np.empty(3)
     rho = 0.0

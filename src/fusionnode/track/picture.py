@@ -100,13 +100,13 @@ def make_rules(config: Config, model: npt.NDArray[np.float64]) -> Rules:
 
 
 @kernel
-def next_tick(t_ns, tick_ns):  # type: ignore[no-untyped-def]
+def next_tick(t_ns, tick_ns):
     """The first multiple of ``tick_ns`` at or after ``t_ns``."""
     return -(-t_ns // tick_ns) * tick_ns
 
 
 @kernel
-def touch(picture, slot, t_ns, sensor, rules):  # type: ignore[no-untyped-def]
+def touch(picture, slot, t_ns, sensor, rules):
     """A measurement of ``sensor`` at ``t_ns`` was used by the track in ``slot``; says if that changed its status.
 
     A track that stays confirmed waits as long as the most patient of its sensors.
@@ -133,7 +133,7 @@ def touch(picture, slot, t_ns, sensor, rules):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def earliest_due(picture):  # type: ignore[no-untyped-def]
+def earliest_due(picture):
     """When the next track is due, TAI ns; NEVER if none is."""
     earliest = NEVER
     for slot in range(picture.high[0]):

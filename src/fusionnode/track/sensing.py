@@ -42,7 +42,7 @@ COLUMNS = 27
 
 
 @inlined
-def _line_of_sight(W, x, m):  # type: ignore[no-untyped-def]
+def _line_of_sight(W, x, m):
     """Vector from site to target (3, m), their relative velocity (3, m/s), distance (m) and light time (s).
 
     Light time to first order: the target is taken back by its velocity over the time the light took, and so
@@ -65,7 +65,7 @@ def _line_of_sight(W, x, m):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def linearise_lanes(W):  # type: ignore[no-untyped-def]
+def linearise_lanes(W):
     """Y (measured minus predicted at X_LIN) and H (4 x 6: range, lon, lat, range rate) of every lane."""
     L = LANES
     for m in range(L):
@@ -105,7 +105,7 @@ def linearise_lanes(W):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def noise_lanes(W):  # type: ignore[no-untyped-def]
+def noise_lanes(W):
     """NOISE: VAR plus the second-order terms of h over the predicted covariance, half tr(H'' P H'' P) (the Gaussian
     second-order filter: Jazwinski, Stochastic Processes and Filtering Theory, section 9.3).
 
@@ -135,7 +135,7 @@ def noise_lanes(W):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def bend_lanes(W):  # type: ignore[no-untyped-def]
+def bend_lanes(W):
     """BEND: how far h at X_OUT departs from its linearisation at X_LIN, in sigma, worst channel in use."""
     L = LANES
     for m in range(L):

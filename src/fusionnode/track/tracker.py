@@ -50,6 +50,8 @@ DAY_NS = 86_400_000_000_000
 MERGE_GATE = float(chi2.ppf(0.9999, 6))
 MERGE_M = 3_000.0
 """Tracks further apart than this are not the same object, whatever their covariances say."""
+NEAREST_M = 500_000.0
+"""How far a known object is taken to be at least, where no range was measured."""
 REACQUIRE_FACTOR = 25.0
 REACQUIRE_FLOOR = np.diag([1.0e6] * 3 + [1.0e2] * 3)
 """A lost track is taken up again by an orbit within its covariance times the factor plus this floor (m^2, m^2/s^2)."""
@@ -67,11 +69,11 @@ class Prior(Protocol):
     def near(
         self, los: npt.NDArray[np.float64], site_r: npt.NDArray[np.float64], t_ns: int, cone_rad: float
     ) -> npt.NDArray[np.int64]:
-        """Rows of the objects within ``cone_rad`` of a line of sight, on top of their own uncertainty."""
+        """Rows of the objects whose prediction is within ``cone_rad`` of a line of sight."""
         ...
 
-    def prior(self, row: int, t_ns: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """State (6,) and covariance (6, 6) of one object."""
+    def prior(self, row: int, t_ns: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+        """State (6,) and covariance (6, 6) of one object, if there is a prediction."""
         ...
 
     def correlate(
@@ -106,6 +108,8 @@ class Tracker:
         self._outcomes = outcomes
         self._known = known if config.catalogue.initiate else None
         self._names = known
+        c = config.catalogue
+        self._known_reach_m = 6.0 * max(c.sigma_radial_m, c.sigma_along_m, c.sigma_cross_m)
         self._engine = engine or NumbaEngine()
         self._rules = make_rules(config, np.zeros(8))
         self._model_until = -NEVER
@@ -205,7 +209,7 @@ class Tracker:
 
     def _drain(self, ms: Measurements, review: bool) -> None:
         """Turn what was logged into states and outcomes."""
-        n = int(self._log.count[0])
+        n = int(self._log.made[0])
         if n == 0:
             return
         log = self._log
@@ -222,7 +226,7 @@ class Tracker:
         out["updates"] = log.hits[:n]
         out["nis"] = log.nis[:n]
         out["dof"] = _DEGREES[log.used[:n]]
-        log.count[0] = 0
+        log.made[0] = 0
         self._events.append(out)
         self._count_used(ms.sensor[rows], Outcome.USED)
         if review:
@@ -310,16 +314,17 @@ class Tracker:
         """Start the track of a catalogued object that this measurement fits best, if there is one."""
         assert self._known is not None
         z, t_ns = ms.z[row], int(ms.t[row])
-        cone = 6.0 * float(np.sqrt(max(z[22], z[23])))
+        distance = z[19] if ms.channels[row] & Channel.RANGE else NEAREST_M
+        cone = 6.0 * float(np.sqrt(max(z[22], z[23]))) + self._known_reach_m / distance
         best, best_cost, best_object = -1, np.inf, -1
         for candidate in self._known.near(z[10:13], z[4:7], t_ns, cone).tolist():
             if candidate in self._row_of_object:
                 continue
-            x, P = self._known.prior(candidate, t_ns)
-            slot = self._new_slot() if np.all(np.isfinite(x)) else None
-            if slot is None:
+            prior = self._known.prior(candidate, t_ns)
+            slot = None if prior is None else self._new_slot()
+            if prior is None or slot is None:
                 continue
-            self._place(slot, x, P.reshape(36), t_ns)
+            self._place(slot, prior[0], prior[1].reshape(36), t_ns)
             self._room.slots[0], self._room.rows[0] = slot, row
             self._engine.try_pairs(self.picture, ms, 1, self._rules, self._room)
             trial = self._room.trials
