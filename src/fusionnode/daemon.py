@@ -100,9 +100,9 @@ def build_pipeline(config: Config, config_path: Path, stream_epoch: str) -> Pipe
         ConfigError: a catalogue that cannot be used.
     """
     # Imported late: what is wrong with a configuration is told at once, not after all of numba is there.
-    from fusionnode import pipeline
+    from fusionnode import pipeline, warmup
 
-    pipeline.warmup()
+    warmup.compile_kernels()
     try:
         return pipeline.build(config, stream_epoch)
     except ValueError as error:
@@ -319,10 +319,19 @@ class Node:
         self.pipeline.feed(batch)
 
     def _now_ns(self) -> int:
-        """The time of a tick; a computer's clock that was set back must not turn the node's."""
+        """The time of a tick; a computer's clock that was set back must not turn the node's.
+
+        Not later than what still waits came in: after a stall, or under overload, the node would otherwise
+        call its own backlog late.
+        """
         if isinstance(self.clock, DataClock):
             self.clock.advance(self.pipeline.newest_ns)
-        self._last_ns = max(self._last_ns, self.clock.now_ns())
+            t_ns = self.clock.now_ns()
+        else:
+            t_ns = self.clock.now_ns()
+            waiting_ns = self._inbox.oldest_ns()
+            t_ns = t_ns if waiting_ns is None else min(t_ns, waiting_ns)
+        self._last_ns = max(self._last_ns, t_ns)
         return self._last_ns
 
 

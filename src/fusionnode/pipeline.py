@@ -31,7 +31,7 @@ from fusionnode.intake.watch import SensorWatch
 from fusionnode.release.wire import Message, StreamEncoder
 from fusionnode.track.engine import Engine, NumbaEngine
 from fusionnode.track.engine_filterpy import FilterpyEngine
-from fusionnode.track.tracker import Tracker
+from fusionnode.track.tracker import Tracker, merged
 
 SECOND_NS = 1_000_000_000
 ENGINES: dict[str, Callable[[], Engine]] = {"numba": NumbaEngine, "filterpy": FilterpyEngine}
@@ -60,6 +60,8 @@ class Pipeline:
         self.outcomes = Outcomes()
         self.on_states: Callable[[StructArray], None] | None = None
         """Called with every TRACK_STATE array that is about to be published."""
+        self.streaming = True
+        """False where nobody subscribes (files): no messages are made, and `on_states` gives the results."""
         self._config = config
         self._known = known
         self._decoders = {
@@ -157,7 +159,7 @@ class Pipeline:
         self._tracker.process(self._ordering.release(up_to_ns))
         self._tracker.advance(up_to_ns)
         messages: list[Message] = []
-        for event in self._tracker.take():
+        for event in merged(self._tracker.take()):
             if isinstance(event, Tombstone):
                 if event.track in self._published:
                     self._published.discard(event.track)
@@ -169,11 +171,14 @@ class Pipeline:
                 self._published.update(event["track"].tolist())
                 if self.on_states is not None:
                     self.on_states(event)
-                messages += self.encoder.states(event)
+                if self.streaming:
+                    messages += self.encoder.states(event)
         return messages
 
     def _periodic(self, t_ns: int, *, force: bool = False) -> list[Message]:
         messages: list[Message] = []
+        if not self.streaming:
+            return messages
         if force or t_ns >= self._next_sensor_state_ns:
             self._next_sensor_state_ns = (t_ns // self._sensor_state_ns + 1) * self._sensor_state_ns
             messages += self.encoder.sensors(t_ns, self._sensor_states(t_ns))

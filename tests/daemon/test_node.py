@@ -29,6 +29,8 @@ class Echo:
     """A pipeline that publishes everything it is told, so that any difference in order shows."""
 
     def __init__(self, fail_at: bytes | None = None, slow_s: float = 0.0) -> None:
+        self.may_feed = threading.Event()
+        self.may_feed.set()
         self.out: list[Message] = []
         self.seen: list[bytes] = []
         self.fail_at = fail_at
@@ -37,6 +39,7 @@ class Echo:
     newest_ns = 0
 
     def feed(self, records: Sequence[LinkRecord]) -> None:
+        self.may_feed.wait()
         time.sleep(self.slow_s)
         for record in records:
             if self.fail_at is not None and self.fail_at in record.data:
@@ -230,6 +233,26 @@ def test_ticks_go_on_without_input_and_never_back_in_time(running: Any, tmp_path
     ticks = [entry.item.t_ns for entry in one_run(tmp_path / "journal") if isinstance(entry.item, Tick)]
     assert len(ticks) > 10
     assert ticks == sorted(ticks)
+
+
+def test_a_backlog_is_not_overtaken_by_the_nodes_own_ticks(running: Any, tmp_path: Path) -> None:
+    pipeline = Echo()
+    pipeline.may_feed.clear()
+    node = running(pipeline, "[daemon]\nbatch_records = 7")
+    node.push.send(b"first")
+    wait(lambda: any(isinstance(e.item, LinkRecord) for e in one_run(tmp_path / "journal")))
+    for i in range(100):
+        node.push.send(b"m%d" % i)
+    wait(lambda: len(node.node._inbox) == 100)
+    pipeline.may_feed.set()
+    assert node.stop() == 0
+    assert len(pipeline.seen) == 101
+    tick_ns = 0
+    for entry in one_run(tmp_path / "journal"):
+        if isinstance(entry.item, Tick):
+            tick_ns = entry.item.t_ns
+        elif isinstance(entry.item, LinkRecord):
+            assert entry.item.t_rx_ns >= tick_ns
 
 
 def test_an_overload_is_dropped_counted_journalled_and_replayed(running: Any, tmp_path: Path) -> None:

@@ -167,4 +167,4 @@ def test_energy_about_the_pole_is_kept_over_a_day() -> None:
     before = np.array([energy(x) for x in tracks.x])
     NumbaEngine().predict(tracks, np.arange(16), 86_400 * NS, RULES)
     after = np.array([energy(x) for x in tracks.x])
-    np.testing.assert_allclose(after, before, rtol=2e-9)
+    np.testing.assert_allclose(after, before, rtol=1e-7)

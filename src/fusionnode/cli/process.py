@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
                 file.write(engine.encoder.json_lines(states))
 
         engine.on_states = write
+        engine.streaming = False
         start = clock.monotonic_ns()
         if folders:
             records = _process_journal(folders[0], engine)

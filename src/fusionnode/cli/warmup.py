@@ -16,11 +16,11 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compile, and say how long it took."""
-    from fusionnode import pipeline
+    from fusionnode import warmup
     from fusionnode.core import clock
 
     start = clock.monotonic_ns()
-    pipeline.warmup()
+    warmup.compile_kernels()
     seconds = (clock.monotonic_ns() - start) / 1e9
     print(json.dumps({"seconds": round(seconds, 3)}) if args.json else f"kernels ready in {seconds:.1f} s")
     return 0

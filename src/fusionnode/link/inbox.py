@@ -63,6 +63,17 @@ class Inbox:
             self._closed = True
             self._cond.notify()
 
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def oldest_ns(self) -> int | None:
+        """When the first of those that wait came in, TAI ns; None if nothing waits."""
+        with self._cond:
+            if not self._items:
+                return None
+            first = self._items[0]
+            return first.t_rx_ns if isinstance(first, LinkRecord) else first.t_ns
+
     def take(self, most: int, timeout_s: float) -> tuple[list[LinkRecord | PortEvent], dict[str, int]] | None:
         """Up to ``most`` items, and by link how many records were dropped since the last call.
 

@@ -16,13 +16,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from fusionnode.core.kernels import kernel
-from fusionnode.core.types import Channel
+from fusionnode.core.types import Channel, Status
 from fusionnode.track.dynamics import coarse_step
 from fusionnode.track.filter import Trials, degrees, make_trials, try_pairs
-from fusionnode.track.picture import touch
+from fusionnode.track.picture import next_tick, touch
 from fusionnode.track.sensing import FIRST_COLUMN
 
 _RANGE, _ANGLES, _RATE = int(Channel.RANGE), int(Channel.ANGLES), int(Channel.RANGE_RATE)
+_COASTING = int(Status.COASTING)
 
 COARSE_NS = 20_000_000_000
 """A coarse state older than this is taken ahead first (its Taylor series is 15 m off by then in a low orbit)."""
@@ -107,6 +108,22 @@ def refresh_coarse(picture, slot):
     picture.coarse_sigma[0, slot] = np.sqrt(P[0] + P[7] + P[14])
     picture.coarse_sigma[1, slot] = np.sqrt(P[21] + P[28] + P[35])
     picture.coarse_ns[slot] = picture.epoch[slot]
+
+
+@kernel
+def coast_on(picture, slots, t_ns, every_ns, limit_ns, limit_m):
+    """Tracks that were just predicted to ``t_ns`` for want of measurements now coast; which may go on, (n,) bool.
+
+    Not one unseen for ``limit_ns``, nor one whose position sigma exceeds ``limit_m``.
+    """
+    kept = np.zeros(slots.shape[0], np.bool_)
+    for i in range(slots.shape[0]):
+        slot = slots[i]
+        picture.status[slot] = _COASTING
+        refresh_coarse(picture, slot)
+        picture.due[slot] = next_tick(t_ns + 1, every_ns)
+        kept[i] = t_ns - picture.last_ob[slot] < limit_ns and picture.coarse_sigma[0, slot] <= limit_m
+    return kept
 
 
 @kernel

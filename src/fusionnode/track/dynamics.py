@@ -24,8 +24,9 @@ _C_NORMALISED = (
 ZONALS = np.array([-c * np.sqrt(2.0 * n + 1.0) for n, c in enumerate(_C_NORMALISED, start=2)])
 """J2 to J6, shape (5,), unnormalised: from the EGM2008 coefficients C20 to C60, tide-free."""
 
-STEP_S = 10.0
-"""Longest step, s, at RADIUS; it grows with (r / RADIUS)^1.5, as the period of an orbit does."""
+STEP_S = 20.0
+"""Longest step, s, at RADIUS; it grows with (r / RADIUS)^1.5, as the period of an orbit does. At 300 km height it costs
+0.01 m in 10 minutes and 0.3 m in a revolution, where what the model leaves out is 14 m and 430 m."""
 MAX_STEP_S = 600.0
 
 

@@ -142,6 +142,22 @@ def earliest_due(picture):
     return earliest
 
 
+@kernel
+def due_slots(picture, t_ns):
+    """Slots of the tentative, and of the other tracks that are due at ``t_ns``; two arrays, ascending."""
+    due = np.empty(picture.high[0], np.int64)
+    n_tentative, n_others = 0, 0  # from the front, and from the back
+    for slot in range(picture.high[0]):
+        if picture.active[slot] and picture.due[slot] <= t_ns:
+            if picture.status[slot] == _TENTATIVE:
+                due[n_tentative] = slot
+                n_tentative += 1
+            else:
+                n_others += 1
+                due[-n_others] = slot
+    return due[:n_tentative].copy(), due[due.shape[0] - n_others :][::-1].copy()
+
+
 def report(picture: Picture, slots: npt.NDArray[np.int64]) -> StructArray:
     """What there is to say of the tracks in ``slots`` as they stand: TRACK_STATE[n], without NIS."""
     out = np.zeros(len(slots), TRACK_STATE)

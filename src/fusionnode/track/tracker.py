@@ -20,6 +20,7 @@ from fusionnode.track.associate import (
     Measurements,
     Room,
     assign,
+    coast_on,
     commit,
     cost_of,
     make_log,
@@ -36,6 +37,7 @@ from fusionnode.track.lanes import workspace
 from fusionnode.track.picture import (
     NEVER,
     RING,
+    due_slots,
     earliest_due,
     make_picture,
     make_rules,
@@ -58,6 +60,26 @@ REACQUIRE_FLOOR = np.diag([1.0e6] * 3 + [1.0e2] * 3)
 
 Event = StructArray | Tombstone
 """What the tracker gives: TRACK_STATE arrays and tombstones, in the order in which things happened."""
+
+
+def merged(events: list[Event]) -> list[Event]:
+    """The same events with arrays that follow each other joined: cheaper to look through."""
+    out: list[Event] = []
+    run: list[StructArray] = []
+    for event in [*events, None]:
+        if event is not None and not isinstance(event, Tombstone):
+            run.append(event)
+            continue
+        if run:
+            # as bytes: numpy joins records field by field
+            out.append(
+                np.concatenate([r.view(np.uint8) for r in run]).view(TRACK_STATE) if len(run) > 1 else run[0]
+            )
+            run = []
+        if event is not None:
+            out.append(event)
+    return out
+
 
 _DEGREES = np.array([bin(c & Channel.RANGE | c & Channel.RANGE_RATE).count("1") + (2 if c & Channel.ANGLES else 0)
                      for c in range(8)])  # fmt: skip
@@ -112,6 +134,7 @@ class Tracker:
         self._known_reach_m = 6.0 * max(c.sigma_radial_m, c.sigma_along_m, c.sigma_cross_m)
         self._engine = engine or NumbaEngine()
         self._rules = make_rules(config, np.zeros(8))
+        self._coast_ns = next_tick(int(config.tracking.coast_publish_s * 1e9), self._rules.tick_ns)
         self._model_until = -NEVER
         self.picture = make_picture(config.tracking.max_tracks)
         self._room: Room = make_room(config.tracking.max_tracks, 256)
@@ -133,8 +156,7 @@ class Tracker:
 
     def advance(self, t_ns: int) -> None:
         """Let time pass: no measurement at or before ``t_ns`` will come any more."""
-        while self._next_due <= t_ns:
-            self._sweep(self._next_due)
+        self._sweep_to(t_ns)
         for sensor, initiator in enumerate(self._initiators):
             if initiator.pending:
                 self._let_go(sensor, initiator.forget(t_ns - int(self._config.initiation_window_s * 1e9)))
@@ -175,8 +197,8 @@ class Tracker:
         n = len(measurements)
         while at < n:
             t_ns = int(ms.t[at])
-            while self._next_due <= t_ns:
-                self._sweep(self._next_due)
+            if self._next_due <= t_ns:
+                self._sweep_to(t_ns)
             if t_ns >= self._model_until:
                 self._new_day(t_ns)
             until = min(self._next_due, self._model_until)
@@ -385,30 +407,31 @@ class Tracker:
 
     # -- life without measurements
 
+    def _sweep_to(self, t_ns: int) -> None:
+        """Do what is due up to ``t_ns``, at the times it is due."""
+        while self._next_due <= t_ns:
+            self._next_due = int(earliest_due(self.picture))
+            if self._next_due <= t_ns:
+                self._sweep(self._next_due)
+
     def _sweep(self, t_ns: int) -> None:
         p, c = self.picture, self._config
         if t_ns >= self._model_until:
             self._new_day(t_ns)
-        due = np.flatnonzero(p.active[: p.high[0]] & (p.due[: p.high[0]] <= t_ns))
-        confirmed = due[p.status[due] != Status.TENTATIVE]
-        for slot in due[p.status[due] == Status.TENTATIVE].tolist():
+        tentative, confirmed = due_slots(p, t_ns)
+        for slot in tentative.tolist():
             self._end(slot, t_ns, REASON_DROPPED)
-        if len(confirmed):
-            self._engine.predict(p, confirmed, t_ns, self._rules)
-            p.status[confirmed] = Status.COASTING
-            sigma = np.sqrt(p.P[confirmed, 0] + p.P[confirmed, 7] + p.P[confirmed, 14])
-            lost = (t_ns - p.last_ob[confirmed] >= c.coast_limit_s * 1e9) | ~(
-                sigma <= c.drop_position_sigma_m
-            )
-            kept = confirmed[~lost]
-            for slot in kept.tolist():
-                refresh_coarse(p, slot)
-                p.due[slot] = next_tick(t_ns + int(c.coast_publish_s * 1e9), self._rules.tick_ns)
-            if len(kept):
-                self._events.append(report(p, kept))
-            for slot in confirmed[lost].tolist():
+        if len(confirmed) == 0:
+            return
+        self._engine.predict(p, confirmed, t_ns, self._rules)
+        kept = coast_on(
+            p, confirmed, t_ns, self._coast_ns, int(c.coast_limit_s * 1e9), c.drop_position_sigma_m
+        )
+        if kept.any():
+            self._events.append(report(p, confirmed[kept]))
+        if not kept.all():
+            for slot in confirmed[~kept].tolist():
                 self._end(slot, t_ns, REASON_DROPPED)
-        self._next_due = int(earliest_due(p))
 
     def _new_day(self, t_ns: int) -> None:
         day = t_ns // DAY_NS
