@@ -127,11 +127,15 @@ Link = Annotated[SerialLink | ZmqLink, Field(discriminator="kind")]
 
 
 class Tracking(_Model):
-    """The fusion engine. Times are of measurement, not of arrival."""
+    """The fusion engine. Times are of measurement, not of arrival.
+
+    Detections wait ``hold_back_s`` for older ones; one that is older than what was released is late. ``transit_s`` is
+    how long one may be under way without being late when nothing newer came before it.
+    """
 
     engine: Literal["numba", "filterpy"] = "numba"
     hold_back_s: NonNegative = 0.25
-    idle_flush_s: Positive = 1.0
+    transit_s: NonNegative = 1.0
     tick_s: Positive = 1.0
     gate_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.9999
     outlier_channels: Annotated[int, Field(ge=0, le=1)] = 1

@@ -71,6 +71,7 @@ class Pipeline:
         self._links_up: dict[str, bool] = dict.fromkeys(config.link, False)
         self._measurer = Measurer(config, orientation, self.outcomes)
         self._hold_back_ns = round(config.tracking.hold_back_s * SECOND_NS)
+        self._settle_ns = max(self._hold_back_ns, round(config.tracking.transit_s * SECOND_NS))
         self._ordering = Ordering(self._hold_back_ns, tuple(config.sensor), self.outcomes)
         self._tracker = Tracker(config, orientation, self.outcomes, known, ENGINES[config.tracking.engine]())
         self._watch = SensorWatch(config)
@@ -132,14 +133,14 @@ class Pipeline:
         """It is ``t_ns`` (TAI): fuse what the hold-back lets go, and give what is to be published, in order."""
         if t_ns <= 0:
             return []
-        return self._fuse(t_ns - self._hold_back_ns) + self._periodic(t_ns)
+        return self._fuse(t_ns - self._hold_back_ns, t_ns - self._settle_ns) + self._periodic(t_ns)
 
     def finish(self, t_ns: int) -> list[Message]:
         """No more will come: fuse what was held back, and give the last messages of the stream."""
         for link_id in self._decoders:
             self.link_event(link_id, t_ns, False)
-        newest = self._ordering.newest_ns
-        messages = self._fuse(t_ns if newest is None else max(t_ns, newest)) if t_ns > 0 else []
+        end_ns = max(t_ns, self._ordering.newest_ns or 0)
+        messages = self._fuse(end_ns, end_ns) if t_ns > 0 else []
         self._tracker.finish()
         return messages + self._periodic(t_ns, force=t_ns > 0)
 
@@ -155,9 +156,12 @@ class Pipeline:
             newest = np.sort(measurements["t_meas_ns"])[-_AGREE_ON_TIME:].tolist()
             self._newest = sorted(self._newest + newest)[-_AGREE_ON_TIME:]
 
-    def _fuse(self, up_to_ns: int) -> list[Message]:
-        self._tracker.process(self._ordering.release(up_to_ns))
-        self._tracker.advance(up_to_ns)
+    def _fuse(self, up_to_ns: int, settled_ns: int) -> list[Message]:
+        """Fuse measurements up to ``up_to_ns``, and let tracks coast to ``settled_ns``: nothing older will be used."""
+        newest = self._ordering.newest_ns
+        release_ns = settled_ns if newest is None else max(settled_ns, min(up_to_ns, newest))
+        self._tracker.process(self._ordering.release(release_ns))
+        self._tracker.advance(settled_ns)
         messages: list[Message] = []
         for event in merged(self._tracker.take()):
             if isinstance(event, Tombstone):

@@ -4,7 +4,6 @@ import contextlib
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -209,7 +208,7 @@ def test_a_missing_segment_ends_the_reading_where_it_would_begin(tmp_path: Path)
 
 
 WRITER = """
-import sys
+import sys, time
 from fusionnode.core.types import LinkRecord
 from fusionnode.record.entries import Meta
 from fusionnode.record.journal import Journal
@@ -218,25 +217,25 @@ i = 0
 while True:
     journal.append_bytes([LinkRecord(i + k, "radar", b"%d " % (i + k) * 5) for k in range(50)])
     i += 50
+    while journal.last_seq - journal.acknowledged_seq > 20_000:
+        assert journal.stopped is None
+        time.sleep(0.001)  # no faster than the disk
     if i % 5000 == 0:
         print(journal.acknowledged_seq, flush=True)
 """
 
 
 def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if int(line) > 20_000:
-            break
-    process.send_signal(signal.SIGKILL)
-    acknowledged = max(
-        [int(line), *(int(text) for text in process.stdout.read().splitlines(True) if text[-1] == "\n")]
-    )
-    process.stdout.close()
-    process.wait()
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = [0]
+        while said[-1] <= 20_000:
+            said.append(int(process.stdout.readline()))
+        process.kill()
+        # The last line may have been cut by the kill.
+        said += [int(line) for line in process.stdout.read().splitlines(True) if line.endswith("\n")]
+    acknowledged = said[-1]
     items = read_all(tmp_path)
     assert len(items) >= acknowledged > 20_000
     assert items[1:] == [LinkRecord(i, "radar", b"%d " % i * 5) for i in range(len(items) - 1)]
