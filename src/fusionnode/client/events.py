@@ -13,7 +13,9 @@ REASON_MISSED = "missed"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A newer state of one track; km and km/s, GCRF."""
+    """A state of one track; km and km/s, GCRF. Normally its newest; right after a snapshot, states that were already
+    on their way may still come in, and the picture, which knows newer ones, ignores them.
+    """
 
     seq: int
     state: ObjectState

@@ -151,9 +151,10 @@ class Picture:
         kind, _, seq, body = message
         if kind == schema.TYPE_STATE:
             topic = topic_of(message)
-            if seq <= max(self._seq.get(topic, 0), self._ended.get(topic, 0)):
-                return None
             state = cast(ObjectState, body)
+            if seq <= max(self._seq.get(topic, 0), self._ended.get(topic, 0)):
+                # The picture knows better, from a snapshot; who keeps every state still wants this one.
+                return None if from_snapshot else State(seq, state, from_snapshot)
             self._seq[topic] = seq
             self.states[state["trackId"]] = state
             return State(seq, state, from_snapshot)

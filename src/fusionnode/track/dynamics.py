@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusionnode.core.kernels import inlined, kernel
-from fusionnode.track.lanes import GRAD, LANES, LEFT, PHI, STEP, TOTAL, WORK, P, X
+from fusionnode.track.lanes import GRAD, LANES, LEFT, PHI, STEP, TOTAL, WORK, P, X, dot, lower, six, times
 
 F64 = npt.NDArray[np.float64]
 
@@ -240,49 +240,47 @@ def _product(W, a, b, to):
 
 @kernel
 def _spread(W, q):
-    """P = PHI P PHI' + Q, exactly symmetric; Q that of white acceleration of density ``q``, m^2/s^3."""
+    """P = PHI P PHI' + Q; Q that of white acceleration of density ``q``, m^2/s^3."""
     L = LANES
-    for i in range(6):
-        f = PHI + 6 * i * L
-        for j in range(6):
-            p = P + j * L
-            o = WORK + (6 * i + j) * L
-            for m in range(L):
-                W[o + m] = (
-                    W[f + m] * W[p + m]
-                    + W[f + L + m] * W[p + 6 * L + m]
-                    + W[f + 2 * L + m] * W[p + 12 * L + m]
-                    + W[f + 3 * L + m] * W[p + 18 * L + m]
-                    + W[f + 4 * L + m] * W[p + 24 * L + m]
-                    + W[f + 5 * L + m] * W[p + 30 * L + m]
-                )
-    for i in range(6):
-        t = WORK + 6 * i * L
-        for j in range(i + 1):
-            f = PHI + 6 * j * L
-            lower = P + (6 * i + j) * L
-            upper = P + (6 * j + i) * L
-            for m in range(L):
-                value = (
-                    W[t + m] * W[f + m]
-                    + W[t + L + m] * W[f + L + m]
-                    + W[t + 2 * L + m] * W[f + 2 * L + m]
-                    + W[t + 3 * L + m] * W[f + 3 * L + m]
-                    + W[t + 4 * L + m] * W[f + 4 * L + m]
-                    + W[t + 5 * L + m] * W[f + 5 * L + m]
-                )
-                W[lower + m] = value
-                W[upper + m] = value
-    for i in range(3):
-        rr = P + 7 * i * L
-        for m in range(L):
-            h = abs(W[STEP + m])
-            qv = q * h
-            qx = 0.5 * qv * W[STEP + m]
-            W[rr + m] += qv * h * h / 3.0
-            W[rr + 3 * L + m] += qx
-            W[rr + 18 * L + m] += qx
-            W[rr + 21 * L + m] += qv
+    for m in range(L):
+        p = lower(W, P, m)
+        step = W[STEP + m]
+        qv = q * abs(step)
+        qx = 0.5 * qv * step
+        qr = qv * step * step / 3.0
+        a = six(W, PHI, m)
+        b = six(W, PHI + 6 * L, m)
+        c = six(W, PHI + 12 * L, m)
+        d = six(W, PHI + 18 * L, m)
+        e = six(W, PHI + 24 * L, m)
+        f = six(W, PHI + 30 * L, m)
+        t = times(p, a)
+        W[P + m] = dot(t, a) + qr
+        t = times(p, b)
+        W[P + L + m] = dot(t, a)
+        W[P + 2 * L + m] = dot(t, b) + qr
+        t = times(p, c)
+        W[P + 3 * L + m] = dot(t, a)
+        W[P + 4 * L + m] = dot(t, b)
+        W[P + 5 * L + m] = dot(t, c) + qr
+        t = times(p, d)
+        W[P + 6 * L + m] = dot(t, a) + qx
+        W[P + 7 * L + m] = dot(t, b)
+        W[P + 8 * L + m] = dot(t, c)
+        W[P + 9 * L + m] = dot(t, d) + qv
+        t = times(p, e)
+        W[P + 10 * L + m] = dot(t, a)
+        W[P + 11 * L + m] = dot(t, b) + qx
+        W[P + 12 * L + m] = dot(t, c)
+        W[P + 13 * L + m] = dot(t, d)
+        W[P + 14 * L + m] = dot(t, e) + qv
+        t = times(p, f)
+        W[P + 15 * L + m] = dot(t, a)
+        W[P + 16 * L + m] = dot(t, b)
+        W[P + 17 * L + m] = dot(t, c) + qx
+        W[P + 18 * L + m] = dot(t, d)
+        W[P + 19 * L + m] = dot(t, e)
+        W[P + 20 * L + m] = dot(t, f) + qv
 
 
 @kernel

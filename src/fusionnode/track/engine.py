@@ -42,7 +42,7 @@ class Engine(Protocol):
 
 
 class NumbaEngine:
-    """Sixteen tracks at a time, compiled."""
+    """As many tracks at a time as there are lanes, compiled."""
 
     def __init__(self) -> None:
         self._w = workspace()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fusionnode.core.kernels import kernel
+from fusionnode.core.kernels import inlined, kernel
 from fusionnode.core.types import Channel
 from fusionnode.track.dynamics import predict_lanes
 from fusionnode.track.lanes import (
@@ -25,13 +25,16 @@ from fusionnode.track.lanes import (
     P_OUT,
     SITE_DELAY,
     USE,
-    WORK,
     X_LIN,
     X_OUT,
     H,
     P,
     X,
     Y,
+    dot,
+    lower,
+    six,
+    times,
 )
 from fusionnode.track.sensing import FIRST_COLUMN, bend_lanes, linearise_lanes, noise_lanes
 
@@ -58,69 +61,60 @@ def make_trials(n: int) -> Trials:
     return Trials(np.zeros((n, 6)), np.zeros((n, 36)), np.zeros(n), np.zeros(n), np.zeros(n, np.uint8))
 
 
+@inlined
+def _take_in(p, d, h, noise, use, y0):
+    """One channel: P (lower triangle), X_LIN - X, the factors of NIS and DET; ``use`` is 1, or 0 for no change."""
+    b = times(p, h)
+    s = noise + dot(h, b)
+    y = y0 + dot(h, d)
+    g = use / s
+    k0, k1, k2, k3, k4, k5 = b[0] * g, b[1] * g, b[2] * g, b[3] * g, b[4] * g, b[5] * g
+    less = (
+        p[0] - k0 * b[0],
+        p[1] - k1 * b[0], p[2] - k1 * b[1],
+        p[3] - k2 * b[0], p[4] - k2 * b[1], p[5] - k2 * b[2],
+        p[6] - k3 * b[0], p[7] - k3 * b[1], p[8] - k3 * b[2], p[9] - k3 * b[3],
+        p[10] - k4 * b[0], p[11] - k4 * b[1], p[12] - k4 * b[2], p[13] - k4 * b[3], p[14] - k4 * b[4],
+        p[15] - k5 * b[0], p[16] - k5 * b[1], p[17] - k5 * b[2], p[18] - k5 * b[3], p[19] - k5 * b[4],
+        p[20] - k5 * b[5],
+    )  # fmt: skip
+    d = (d[0] - k0 * y, d[1] - k1 * y, d[2] - k2 * y, d[3] - k3 * y, d[4] - k4 * y, d[5] - k5 * y)
+    return less, d, g * y * y, use * s + (1.0 - use)
+
+
 @kernel
 def update_lanes(W):
     """X_OUT, P_OUT, NIS, DET from X, P and Y, H at X_LIN: one channel after the other, R being diagonal.
 
     With X_LIN = X an EKF update; with X_LIN an earlier X_OUT one iteration of the iterated EKF (Bar-Shalom,
-    Li & Kirubarajan, Estimation with Applications, section 10.5.2). The covariance is taken down in Joseph's
-    form for a scalar measurement, written out as P - K b' - b K' + S K K' with b = P h.
+    Li & Kirubarajan, Estimation with Applications, section 10.5.2). The covariance is taken down by b b' / S with
+    b = P h: for a scalar measurement and its optimal gain that is Joseph's form multiplied out.
     """
     L = LANES
-    b, k, s, gain, y = WORK, WORK + 6 * L, WORK + 12 * L, WORK + 13 * L, WORK + 14 * L
-    for i in range(36 * L):
-        W[P_OUT + i] = W[P + i]
-    for i in range(6 * L):
-        W[X_OUT + i] = W[X + i]
     for m in range(L):
-        W[NIS + m] = 0.0
-        W[DET + m] = 1.0
-    for channel in range(4):
-        h = H + 6 * channel * L
-        use = USE + channel * L
-        for i in range(6):
-            p = P_OUT + 6 * i * L
-            for m in range(L):
-                W[b + i * L + m] = (
-                    W[p + m] * W[h + m]
-                    + W[p + L + m] * W[h + L + m]
-                    + W[p + 2 * L + m] * W[h + 2 * L + m]
-                    + W[p + 3 * L + m] * W[h + 3 * L + m]
-                    + W[p + 4 * L + m] * W[h + 4 * L + m]
-                    + W[p + 5 * L + m] * W[h + 5 * L + m]
-                )
-        for m in range(L):
-            W[s + m] = W[NOISE + channel * L + m]
-            W[y + m] = W[Y + channel * L + m]
-        for i in range(6):
-            for m in range(L):
-                W[s + m] += W[h + i * L + m] * W[b + i * L + m]
-                W[y + m] += W[h + i * L + m] * (W[X_LIN + i * L + m] - W[X_OUT + i * L + m])
-        for m in range(L):
-            W[gain + m] = W[use + m] / W[s + m]
-            W[NIS + m] += W[gain + m] * W[y + m] * W[y + m]
-            W[DET + m] *= W[use + m] * W[s + m] + (1.0 - W[use + m])
-        for i in range(6):
-            for m in range(L):
-                W[k + i * L + m] = W[b + i * L + m] * W[gain + m]
-                W[X_OUT + i * L + m] += W[k + i * L + m] * W[y + m]
-        for i in range(6):
-            ki = k + i * L
-            bi = b + i * L
-            for j in range(i + 1):
-                kj = k + j * L
-                bj = b + j * L
-                lower = P_OUT + (6 * i + j) * L
-                upper = P_OUT + (6 * j + i) * L
-                for m in range(L):
-                    value = (
-                        W[lower + m]
-                        - W[ki + m] * W[bj + m]
-                        - W[bi + m] * W[kj + m]
-                        + W[s + m] * W[ki + m] * W[kj + m]
-                    )
-                    W[lower + m] = value
-                    W[upper + m] = value
+        p = lower(W, P, m)
+        x = six(W, X, m)
+        at = six(W, X_LIN, m)
+        d = (at[0] - x[0], at[1] - x[1], at[2] - x[2], at[3] - x[3], at[4] - x[4], at[5] - x[5])
+        p, d, n0, s0 = _take_in(p, d, six(W, H, m), W[NOISE + m], W[USE + m], W[Y + m])
+        p, d, n1, s1 = _take_in(p, d, six(W, H + 6 * L, m), W[NOISE + L + m], W[USE + L + m], W[Y + L + m])
+        p, d, n2, s2 = _take_in(
+            p, d, six(W, H + 12 * L, m), W[NOISE + 2 * L + m], W[USE + 2 * L + m], W[Y + 2 * L + m]
+        )
+        p, d, n3, s3 = _take_in(
+            p, d, six(W, H + 18 * L, m), W[NOISE + 3 * L + m], W[USE + 3 * L + m], W[Y + 3 * L + m]
+        )
+        W[NIS + m] = n0 + n1 + n2 + n3
+        W[DET + m] = s0 * s1 * s2 * s3
+        o = X_OUT + m
+        W[o], W[o + L], W[o + 2 * L] = at[0] - d[0], at[1] - d[1], at[2] - d[2]
+        W[o + 3 * L], W[o + 4 * L], W[o + 5 * L] = at[3] - d[3], at[4] - d[4], at[5] - d[5]
+        o = P_OUT + m
+        (
+            W[o], W[o + L], W[o + 2 * L], W[o + 3 * L], W[o + 4 * L], W[o + 5 * L], W[o + 6 * L],
+            W[o + 7 * L], W[o + 8 * L], W[o + 9 * L], W[o + 10 * L], W[o + 11 * L], W[o + 12 * L], W[o + 13 * L],
+            W[o + 14 * L], W[o + 15 * L], W[o + 16 * L], W[o + 17 * L], W[o + 18 * L], W[o + 19 * L], W[o + 20 * L],
+        ) = p  # fmt: skip
 
 
 @kernel
@@ -128,9 +122,21 @@ def load_track(W, m, x, P_, left):
     """Put a state (6,), its covariance (36,) and the time to predict (s) into lane ``m``."""
     for i in range(6):
         W[X + i * LANES + m] = x[i]
-    for i in range(36):
-        W[P + i * LANES + m] = P_[i]
+    to = P + m
+    for i in range(6):
+        for j in range(i + 1):
+            W[to] = P_[6 * i + j]
+            to += LANES
     W[LEFT + m] = left
+
+
+@kernel
+def _unload(W, at, P_):
+    """Write the lower triangle at ``at`` into both halves of ``P_`` (36,)."""
+    for i in range(6):
+        for j in range(i + 1):
+            P_[6 * i + j] = P_[6 * j + i] = W[at]
+            at += LANES
 
 
 @kernel
@@ -265,8 +271,7 @@ def try_pairs(W, n, slots, rows, x, P_, epoch, z, t, channels, model, q, gates, 
             out.used[at] = used[m]
             for i in range(6):
                 out.x[at, i] = W[X_OUT + i * LANES + m]
-            for i in range(36):
-                out.P[at, i] = W[P_OUT + i * LANES + m]
+            _unload(W, P_OUT + m, out.P[at])
 
 
 @kernel
@@ -285,5 +290,4 @@ def predict_slots(W, slots, n, to_ns, x, P_, epoch, model, q):
             epoch[slot] = to_ns
             for i in range(6):
                 x[slot, i] = W[X + i * LANES + m]
-            for i in range(36):
-                P_[slot, i] = W[P + i * LANES + m]
+            _unload(W, P + m, P_[slot])

@@ -121,12 +121,12 @@ def noise_lanes(W):
         p = P + m
         along = (
             W[p] * dx * dx
-            + W[p + 7 * L] * dy * dy
-            + W[p + 14 * L] * dz * dz
-            + 2.0 * (W[p + L] * dx * dy + W[p + 2 * L] * dx * dz + W[p + 8 * L] * dy * dz)
+            + W[p + 2 * L] * dy * dy
+            + W[p + 5 * L] * dz * dz
+            + 2.0 * (W[p + L] * dx * dy + W[p + 3 * L] * dx * dz + W[p + 4 * L] * dy * dz)
         ) * w2
-        across = max(W[p] + W[p + 7 * L] + W[p + 14 * L] - along, 0.0)
-        speed = W[p + 21 * L] + W[p + 28 * L] + W[p + 35 * L]
+        across = max(W[p] + W[p + 2 * L] + W[p + 5 * L] - along, 0.0)
+        speed = W[p + 9 * L] + W[p + 14 * L] + W[p + 20 * L]
         angle = across * along * w2 * w2
         W[NOISE + m] = W[VAR + m] + 0.5 * across * across * w2
         W[NOISE + L + m] = W[VAR + L + m] + angle
