@@ -26,7 +26,7 @@ LAT, LON = np.radians(45.0), np.radians(10.0)
 RADARS = 16
 SIGMA = (10.0, 2e-5, 2e-5, 0.5)  # m, rad on the sky, rad, m/s
 SPREAD = np.diag([30.0] * 3 + [0.3] * 3) ** 2  # covariance of a track that is held well, m^2, m^2/s^2
-STATION = f"""
+STATION = """
 [node]
 id = "bench"
 [site.here]

@@ -17,7 +17,6 @@ from filterpy.kalman import ExtendedKalmanFilter
 from fusionnode.track.dynamics import MU
 
 F64 = npt.NDArray[np.float64]
-_TOP = np.eye(6)[:3]
 
 
 def gravity(x: float, y: float, z: float, model: list[float]) -> tuple[list[float], F64]:

@@ -98,7 +98,9 @@ def catalogue(elements: str, sigmas: Mapping[str, Any], t_ns: int, seed: int) ->
     ``sigmas`` are the station's ``[catalogue]``; errors are Gaussian, cut at `CLIP_SIGMA`: one of time along the
     path, one of inclination (cross-track), one of eccentricity (radial). ``t_ns`` is when they are to be so.
     """
-    lines = ["# As the station knows them: made by fusionnode demo from the true elements, imperfect on purpose."]
+    lines = [
+        "# As the station knows them: made by fusionnode demo from the true elements, imperfect on purpose."
+    ]
     for body, record in read_tle(elements, "demo.tle"):
         if body.sat_no == NEW_OBJECT:
             continue
@@ -124,9 +126,7 @@ def _toml(tree: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
             yield from _toml(value, (*path, key))
 
 
-def _moved(
-    record: Satrec, body: Body, draws: np.ndarray, sigmas: Mapping[str, Any], t_ns: int
-) -> Satrec:
+def _moved(record: Satrec, body: Body, draws: np.ndarray, sigmas: Mapping[str, Any], t_ns: int) -> Satrec:
     """The element set with errors of ``draws`` (along, cross, radial) sigma at ``t_ns``."""
     day, fraction = (float(part[0]) for part in julian(np.array([t_ns]), -tai_minus_utc_ns(np.array([t_ns]))))
     error, _, v = record.sgp4(day, fraction)
@@ -187,5 +187,3 @@ def _elements() -> str:
         if path.is_file():
             return path.read_text(encoding="utf-8")
     raise ConfigError("demo: its elements (configs/elements/demo.tle) are not there: run it from a checkout")
-
-

@@ -223,7 +223,9 @@ def _sensor_row(name: str, fields: Mapping[str, Any], wide: bool) -> list[Text]:
     counts = _counts(fields.get("outcomes"))
     used = counts.pop("used", 0) + counts.pop("used_initiation", 0)
     pending = counts.pop("pending", 0)
-    reasons = [f"{key.replace('_', ' ')} {n}" for key, n in sorted(counts.items(), key=lambda kn: -kn[1]) if n]
+    reasons = [
+        f"{key.replace('_', ' ')} {n}" for key, n in sorted(counts.items(), key=lambda kn: -kn[1]) if n
+    ]
     if pending:
         reasons.append(f"(waiting {pending})")
     rate, latency = _number(fields.get("rateHz")), _number(fields.get("latencyP50S"))

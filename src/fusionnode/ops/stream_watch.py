@@ -47,6 +47,8 @@ class StreamWatch:
     stale: bool = False
     begun: int = 0
     ended: int = 0
+    happened: int = 0
+    """Length of the log so far, with what is forgotten."""
     log: deque[Happening] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     _tracks: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -54,7 +56,13 @@ class StreamWatch:
         """Take events in order; gives what is new in the log."""
         fresh = [happening for event in events for happening in self._one(event)]
         self.log.extend(fresh)
+        self.happened += len(fresh)
         return fresh
+
+    def told(self, already: int) -> list[Happening]:
+        """What was logged after the first ``already`` happenings, as far as it is still there."""
+        new = min(self.happened - already, len(self.log))
+        return list(self.log)[len(self.log) - new :]
 
     def _one(self, event: Event) -> list[Happening]:
         if isinstance(event, State | Tombstone | SensorState | Heartbeat):

@@ -1,0 +1,68 @@
+"""The example configurations load, and a wrong one is told in one line: file, key, what was expected."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fusionnode import config as node_config
+from fusionnode.cli import main
+from fusionnode.config import ConfigError
+from fusionnode_hil import config as hil_config
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+STATION = (CONFIGS / "station.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.toml")), ids=lambda p: str(p.relative_to(CONFIGS)))
+def test_every_example_loads(path: Path) -> None:
+    if "[node]" in path.read_text(encoding="utf-8"):
+        node_config.load(path)
+    else:
+        hil_config.load(path)
+
+
+WRONG = [
+    ("lat_deg = 40.43", "latitude_deg = 40.43", r"site\.hill\.(latitude_deg|lat_deg)"),
+    ("lat_deg = 40.43", "lat_deg = 140.43", r"site\.hill\.lat_deg: .*90.*140\.43"),
+    ('site = "hill"', 'site = "valley"', r"sensor\.radar\.site: no \[site\.valley\]"),
+    ("id = 201", "id = 101", r"sensor\.telescope\.id: 101 is also that of sensor\.radar"),
+    ('kind = "radar"', 'kind = "sonar"', r"sensor\.radar\.kind: .*'radar' or 'optical'.*'sonar'"),
+    (
+        "range_sigma_m = 20.0",
+        "range_sigma_m = -1.0",
+        r"sensor\.radar\.range_sigma_m: .*greater than 0.*-1\.0",
+    ),
+    ("range_sigma_m = 20.0", "range_sigma_m = nan", r"sensor\.radar\.range_sigma_m: "),
+    ("range_sigma_m = 20.0", 'range_sigma_m = "wide"', r"sensor\.radar\.range_sigma_m: .*'wide'"),
+    ("baud = 921600", "baudrate = 921600", r"link\.radar_line\.baudrate: unknown key"),
+    ('"tcp://127.0.0.1:5600"', '"tcp://0.0.0.0:5600"', r"publish\.endpoint: .*loopback.*allow_non_loopback"),
+    ('"tcp://127.0.0.1:5550"', '"tcp://*:5550"', r"link\.telescope_socket\.endpoint: .*loopback"),
+    ('mode = "system"', 'mode = "scaled"', r"clock: .*epoch_utc and anchor_unix_s"),
+    ("[node]", "[node", r"not TOML"),
+    ("confirm_hits = 6", "confirm_hits = 99", r"tracking\.confirm_hits: .*8.*99"),
+]
+
+
+@pytest.mark.parametrize(("good", "bad", "told"), WRONG, ids=[w[1] for w in WRONG])
+def test_a_wrong_configuration_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], good: str, bad: str, told: str
+) -> None:
+    assert good in STATION
+    path = tmp_path / "wrong.toml"
+    path.write_text(STATION.replace(good, bad, 1), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        node_config.load(path)
+    assert re.search(told, str(caught.value)), str(caught.value)
+    assert main(["check", "--config", str(path)]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert str(path) in shown.err
+    assert shown.out == ""
+
+
+def test_a_file_that_is_not_there_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--config", "nowhere.toml"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
