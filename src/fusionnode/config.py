@@ -69,13 +69,15 @@ class Sensor(_Model):
     """One sensor: what it reports, how good it is, and the conventions it follows.
 
     Sigmas are 1 sigma and used where a detection brings none. Biases are measured minus true and are
-    subtracted. ``lon`` is azimuth (az/el) or right ascension (RA/Dec); its sigma is on the sky.
+    subtracted. ``lon`` is azimuth (az/el) or right ascension (RA/Dec); its sigma is on the sky. ``participants`` are
+    the names under which tracking data messages know the sensor, besides its own.
     """
 
     id: Annotated[int, Field(ge=1, le=0xFFFFFFFF)]
     kind: Literal["radar", "optical"]
     site: Name
     enabled: bool = True
+    participants: tuple[str, ...] = ()
     angles: Literal["azel", "radec"] = "azel"
     range_sigma_m: Positive = 30.0
     lon_sigma_deg: Positive = 0.02
@@ -234,6 +236,10 @@ class Config(_Model):
             _require_loopback("publish.endpoint", self.publish.endpoint)
             _require_loopback("publish.snapshot_endpoint", self.publish.snapshot_endpoint)
         return self
+
+    def sensor_ids(self) -> dict[str, int]:
+        """Numbers of sensors by each of their names."""
+        return {name: s.id for key, s in self.sensor.items() for name in (key, *s.participants)}
 
 
 def load(path: str | Path) -> Config:

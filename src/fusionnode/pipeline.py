@@ -65,7 +65,7 @@ class Pipeline:
         self._config = config
         self._known = known
         self._decoders = {
-            name: registry.make(link.codec, _source_of_link(name), self.outcomes)
+            name: registry.make(link.codec, _source_of_link(name), self.outcomes, config.sensor_ids())
             for name, link in config.link.items()
         }
         self._links_up: dict[str, bool] = dict.fromkeys(config.link, False)

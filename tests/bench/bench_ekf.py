@@ -94,7 +94,7 @@ def report(rounds: int = 5) -> None:
             print(
                 f"  {name:16s} best {best[name]:10.3f} us, median {median[name]:10.3f} us"
                 f" = {1e6 / median[name]:11,.0f} pairs/s;"
-                f" {best[PLAIN] / best[name]:7.2f} x plain filterpy (best), {median[PLAIN] / median[name]:7.2f} x (median)"
+                f" {best[PLAIN] / best[name]:7.2f} x plain filterpy (best), {median[PLAIN] / median[name]:.2f} x (median)"
             )
 
 

@@ -23,8 +23,6 @@ NEW_OBJECT: Final = 29238
 CLIP_SIGMA: Final = 2.0
 """The catalogue's errors are drawn from the sigmas that the station is told of, and cut here."""
 
-_MU_KM3_S2: Final = 398_600.8
-
 
 @dataclass(frozen=True)
 class Scenario:
@@ -95,8 +93,8 @@ def write(folder: Path, sockets: Path, *, seed: int, anchor_unix_s: float) -> Sc
 def catalogue(elements: str, sigmas: Mapping[str, Any], t_ns: int, seed: int) -> str:
     """The true elements made imperfect, without `NEW_OBJECT`, as TLE text.
 
-    ``sigmas`` are the station's ``[catalogue]``; errors are Gaussian, cut at `CLIP_SIGMA`: one of time along the
-    path, one of inclination (cross-track), one of eccentricity (radial). ``t_ns`` is when they are to be so.
+    ``sigmas`` are the station's ``[catalogue]``; errors are Gaussian, cut at `CLIP_SIGMA`: one of time, along the
+    path, and one of inclination, cross-track. ``t_ns`` is when they are to be of that size.
     """
     lines = [
         "# As the station knows them: made by fusionnode demo from the true elements, imperfect on purpose."
@@ -104,7 +102,7 @@ def catalogue(elements: str, sigmas: Mapping[str, Any], t_ns: int, seed: int) ->
     for body, record in read_tle(elements, "demo.tle"):
         if body.sat_no == NEW_OBJECT:
             continue
-        draws = generator(seed, str(body.sat_no), "catalogue").standard_normal(3)
+        draws = generator(seed, str(body.sat_no), "catalogue").standard_normal(2)
         moved = _moved(record, body, np.clip(draws, -CLIP_SIGMA, CLIP_SIGMA), sigmas, t_ns)
         lines += [body.name, *export_tle(moved)]
     return "\n".join(lines) + "\n"
@@ -127,19 +125,16 @@ def _toml(tree: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
 
 
 def _moved(record: Satrec, body: Body, draws: np.ndarray, sigmas: Mapping[str, Any], t_ns: int) -> Satrec:
-    """The element set with errors of ``draws`` (along, cross, radial) sigma at ``t_ns``."""
+    """The element set with errors of ``draws`` (along, cross) sigma at ``t_ns``."""
     day, fraction = (float(part[0]) for part in julian(np.array([t_ns]), -tai_minus_utc_ns(np.array([t_ns]))))
-    error, _, v = record.sgp4(day, fraction)
+    error, r, v = record.sgp4(day, fraction)
     if error:
         raise ConfigError(f"demo.tle: {body.name}: no position at the demo's time")
     age_days = abs(day + fraction - record.jdsatepoch - record.jdsatepochF)
     along_m = sigmas["sigma_along_m"] + sigmas["sigma_along_growth_m_per_day"] * age_days
-    speed_m_s = float(np.linalg.norm(v)) * 1e3
-    motion_rad_s = record.no_kozai / 60.0
-    axis_m = (_MU_KM3_S2 / motion_rad_s**2) ** (1.0 / 3.0) * 1e3
-    anomaly = record.mo + motion_rad_s * draws[0] * along_m / speed_m_s
-    inclination = abs(record.inclo + draws[1] * sigmas["sigma_cross_m"] / axis_m)
-    eccentricity = abs(record.ecco + draws[2] * sigmas["sigma_radial_m"] / axis_m)
+    time_s = draws[0] * along_m / (float(np.linalg.norm(v)) * 1e3)
+    anomaly = record.mo + record.no_kozai / 60.0 * time_s
+    inclination = abs(record.inclo + draws[1] * sigmas["sigma_cross_m"] / (float(np.linalg.norm(r)) * 1e3))
     moved = Satrec()
     moved.sgp4init(
         WGS72,
@@ -149,7 +144,7 @@ def _moved(record: Satrec, body: Body, draws: np.ndarray, sigmas: Mapping[str, A
         record.bstar,
         record.ndot,
         record.nddot,
-        eccentricity,
+        record.ecco,
         record.argpo,
         inclination,
         anomaly % (2.0 * np.pi),

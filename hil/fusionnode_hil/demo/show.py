@@ -21,6 +21,7 @@ from rich.text import Text
 from fusionnode.ops.live_view import LABEL, View, render
 from fusionnode.ops.local_sky import LocalSky
 from fusionnode.ops.picture_file import svg
+from fusionnode.ops.stream_watch import StreamWatch
 from fusionnode_hil.demo.run import Demo, play, replay
 from fusionnode_hil.demo.summary import show, summarise
 from fusionnode_hil.times import NS
@@ -80,6 +81,7 @@ class Screen:
         self._svg = ""
         self._sky: LocalSky | None = None
         self._next_draw = self._next_line = time.monotonic()
+        self._watch: StreamWatch | None = None
         self._told = 0
 
     def __enter__(self) -> Screen:
@@ -125,6 +127,8 @@ class Screen:
 
     def _tell(self, demo: Demo) -> None:
         log = demo.watch
+        if log is not self._watch:  # begun again
+            self._watch, self._told = log, 0
         fresh = log.told(self._told)
         self._told += len(fresh)
         for happening in fresh:

@@ -161,10 +161,15 @@ class KnownObjects:
 
         The along-track error is one of time: it moves the state along its path, velocity included. Radial and
         cross-track errors are independent of it, each with a velocity of the orbit's angular rate times itself.
+
+        The velocity is the rate of change of SGP4's positions. The one that SGP4 gives leaves the secular and
+        long-period rates out: 2 m/s of a transfer orbit with drag, which a track would never recover from.
         """
         x = self.exact(row, t_ns)
-        if x is None:
+        before, after = self.exact(row, t_ns - SECOND_NS), self.exact(row, t_ns + SECOND_NS)
+        if x is None or before is None or after is None:
             return None
+        x[3:] = (after[:3] - before[:3]) / 2.0
         radial, along, cross, growth = self._sigma
         age_days = abs(t_ns - int(self._epoch_ns[self._set_at(row, t_ns)])) / DAY_NS
         r, v = x[:3], x[3:]

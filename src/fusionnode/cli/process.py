@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         if folders:
             records = _process_journal(folders[0], engine)
         else:
-            records = _process_files(args.inputs, engine, config.daemon.batch_records)
+            records = _process_files(args.inputs, engine, config.daemon.batch_records, config.sensor_ids())
         seconds = (clock.monotonic_ns() - start) / 1e9
     summary = {
         "records": records,
@@ -74,6 +74,9 @@ def run(args: argparse.Namespace) -> int:
         **engine.summary(),
     }
     print_summary(summary, as_json=args.json)
+    if records == 0:
+        print("fusionnode: there was nothing to process in what was given", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -96,11 +99,11 @@ def _opened(out: str | None) -> Iterator[BinaryIO | None]:
             yield file
 
 
-def _process_files(paths: list[Path], engine: Pipeline, batch: int) -> int:
+def _process_files(paths: list[Path], engine: Pipeline, batch: int, sensor_ids: Mapping[str, int]) -> int:
     """All files' detections in order of time, the node's clock being that of the data. Gives their number."""
     import numpy as np
 
-    detections = np.concatenate([_read(path, engine.outcomes) for path in paths])
+    detections = np.concatenate([_read(path, engine.outcomes, sensor_ids) for path in paths])
     detections = detections[np.argsort(detections["t_meas_ns"], kind="stable")]
     # As if they had come in without delay.
     detections["t_rx_ns"] = detections["t_meas_ns"]
@@ -114,7 +117,7 @@ def _process_files(paths: list[Path], engine: Pipeline, batch: int) -> int:
     return len(detections)
 
 
-def _read(path: Path, outcomes: Outcomes) -> StructArray:
+def _read(path: Path, outcomes: Outcomes, sensor_ids: Mapping[str, int]) -> StructArray:
     """The detections of one file, which counts as a link."""
     import numpy as np
 
@@ -122,8 +125,11 @@ def _read(path: Path, outcomes: Outcomes) -> StructArray:
     from fusionnode.link import file_in
 
     codec, data = file_in.read(path)
-    decoder = registry.make(codec, f"file:{path.name}", outcomes)
-    return np.concatenate([decoder.decode([(0, data)]).detections, decoder.finish().detections])
+    decoder = registry.make(codec, f"file:{path.name}", outcomes, sensor_ids)
+    detections = np.concatenate([decoder.decode([(0, data)]).detections, decoder.finish().detections])
+    if reason := getattr(decoder, "reason", None):
+        print(f"fusionnode: {path}: {reason}", file=sys.stderr)
+    return detections
 
 
 def _process_journal(path: Path, engine: Pipeline) -> int:

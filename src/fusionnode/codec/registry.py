@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Protocol
 
@@ -30,10 +30,14 @@ _CODECS = {
 }
 
 NAMES = tuple(_CODECS)
+_NAMING = frozenset({"tdm"})
+"""Formats that call sensors by name."""
 
 
-def make(name: str, link_id: str, outcomes: Outcomes) -> Decoder:
+def make(name: str, link_id: str, outcomes: Outcomes, sensor_ids: Mapping[str, int] | None = None) -> Decoder:
     """A new decoder for the link ``link_id``, counting into ``outcomes``.
+
+    ``sensor_ids``: numbers of sensors by name, for formats that name them.
 
     Raises:
         ValueError: no codec has this name; the text lists those there are.
@@ -41,5 +45,5 @@ def make(name: str, link_id: str, outcomes: Outcomes) -> Decoder:
     if name not in _CODECS:
         raise ValueError(f"unknown codec {name!r}: expected one of {', '.join(NAMES)}")
     module, cls = _CODECS[name]
-    decoder: Callable[[str, Outcomes], Decoder] = getattr(import_module(module), cls)
-    return decoder(link_id, outcomes)
+    decoder: Callable[..., Decoder] = getattr(import_module(module), cls)
+    return decoder(link_id, outcomes, sensor_ids) if name in _NAMING else decoder(link_id, outcomes)

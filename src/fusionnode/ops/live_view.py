@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -36,6 +36,19 @@ _WIDE: Final = 96
 _ORDER: Final = ("confirmed", "coasting", "tentative")
 _HEADER_LINES: Final = 3
 _FRAME_LINES: Final = 3  # two borders and a row of titles
+
+_Justify = Literal["left", "center", "right"]
+_HEADER_COLUMNS: Final[tuple[_Justify, ...]] = ("left", "center", "center", "right")
+_SENSOR_COLUMNS: Final[tuple[tuple[str, _Justify], ...]] = (
+    ("", "left"),
+    ("sensor", "left"),
+    ("kind", "left"),
+    ("rate", "right"),
+    ("latency", "right"),
+    ("in", "right"),
+    ("used", "right"),
+    ("not used, by reason", "left"),
+)
 
 
 @dataclass(frozen=True)
@@ -105,8 +118,8 @@ def _header(view: View) -> RenderableType:
             middle.append(f"{SIGNS[status]} {counts[status]} {status}  ", STYLES[status])
     right = Text.assemble((f"seq {view.seq or 0}", LABEL), "  ", _health(view))
     grid = Table.grid(expand=True, padding=(0, 1))
-    for justify in ("left", "center", "center", "right"):
-        grid.add_column(justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for justify in _HEADER_COLUMNS:
+        grid.add_column(justify=justify, no_wrap=True)
     grid.add_row(left, Text(time, "bright_white"), middle, right)
     return Panel(grid, box=box.ROUNDED, border_style=FRAME, padding=(0, 1))
 
@@ -192,20 +205,11 @@ def _site(state: ObjectState, sensors: Mapping[str, Mapping[str, Any]]) -> Site 
 
 def _sensors(view: View, wide: bool) -> RenderableType:
     table = _table()
-    for name, justify in (
-        ("", "left"),
-        ("sensor", "left"),
-        ("kind", "left"),
-        ("rate", "right"),
-        ("latency", "right"),
-        ("in", "right"),
-        ("used", "right"),
-        ("not used, by reason", "left"),
-    ):
+    for name, justify in _SENSOR_COLUMNS:
         if name != "kind" or wide:
             table.add_column(
                 name,
-                justify=justify,  # type: ignore[arg-type]
+                justify=justify,
                 no_wrap=True,
                 overflow="ellipsis",
                 ratio=1 if "reason" in name else None,
