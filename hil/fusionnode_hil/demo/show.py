@@ -60,6 +60,7 @@ def perform(args: argparse.Namespace) -> int:
                 draw=screen.draw,
                 say=lambda text: console.print(text, style=LABEL, highlight=False),
             )
+        console.print("scoring against truth, and replaying the journal …", style=LABEL, highlight=False)
         summary = summarise(result, replay(result.demo.scenario))
         screen.save_picture()
     summary["wall_s"] = round(time.monotonic() - began, 1)
@@ -101,9 +102,9 @@ class Screen:
             width, height = self._console.size
             self._live.update(self._view(demo, width, height), refresh=True)
             self._next_draw = time.monotonic() + _REDRAW_S
-        if self._picture is not None and not self._svg:
+        if self._picture is not None and not self._svg and demo.from_ns is not None:
             simulated_s = (demo.clock.now_ns() - demo.scenario.epoch_ns) / NS
-            if simulated_s >= PICTURE_AT_S or 0 < demo.remaining_s < 0.5:
+            if simulated_s >= PICTURE_AT_S or demo.remaining_s < 0.5:
                 width, height = PICTURE_SIZE
                 self._svg = svg(self._view(demo, width, height), width=width, title="fusionnode demo")
 

@@ -161,10 +161,10 @@ def report(summary: Mapping[str, Any]) -> RenderableType:
 
 def _objects_table(scores: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style=LABEL)
-    table.add_column("object")
-    for name in ("radar", "telescope", "error rms", "at the end", "its 1σ"):
-        table.add_column(name, justify="right")
-    table.add_column("", no_wrap=True)
+    table.add_column("object", no_wrap=True)
+    for name in ("radar", "optical", "error rms", "at end", "its 1σ"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
     for score in scores:
         if score["held"]:
             verdict, style = "held", STYLES["confirmed"]
@@ -173,7 +173,7 @@ def _objects_table(scores: Sequence[Mapping[str, Any]]) -> Table:
         else:
             verdict, style = score["trouble"] or "seen too briefly", STYLES["coasting"]
         if not score["catalogued"]:
-            verdict += ", not in the catalogue"
+            verdict += ", uncatalogued"
         errors = (score[key] for key in ("error_rms_m", "error_end_m", "sigma_end_m"))
         table.add_row(
             Text(score["name"]),

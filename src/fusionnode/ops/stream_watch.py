@@ -98,6 +98,8 @@ class StreamWatch:
                 return [Happening(self.node_time or "", "trouble", "the node started a new stream")]
             case Stale():
                 self.stale = True
+                if self.node_time is None:
+                    return [Happening("", "stream", "nothing has come yet")]
                 text = f"nothing came for {event.silent_s:.0f} s"
                 return [Happening(self.node_time or "", "trouble", text)]
         return []

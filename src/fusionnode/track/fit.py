@@ -127,6 +127,21 @@ def consensus(z, t, channels, n, chosen):
 
 
 @kernel
+def _look_back(W, z, t, channels, start, size, x, epoch, model):
+    """Put ``size`` measurements from ``start`` into lanes, each against the orbit ``x`` at ``epoch`` taken to its time."""
+    zero = np.zeros(36)
+    for m in range(size):
+        load_track(W, m, x, zero, (t[start + m] - epoch) * 1e-9)
+        load_measurement(W, m, z[start + m], channels[start + m])
+    for m in range(size, LANES):
+        W[LEFT + m] = 0.0
+    transit_lanes(W, model)
+    for i in range(6 * LANES):
+        W[X_LIN + i] = W[X + i]
+    linearise_lanes(W)
+
+
+@kernel
 def _normal_equations(W, z, t, channels, keep, n, x, epoch, model, N, b):
     """Fill N (6, 6) and b (6,) of the step from ``x``; returns the sum of squares and the number of channels."""
     L = LANES
@@ -134,19 +149,10 @@ def _normal_equations(W, z, t, channels, keep, n, x, epoch, model, N, b):
     b[:] = 0.0
     chi2 = 0.0
     count = 0
-    zero = np.zeros(36)
     J = np.empty(6)
     for start in range(0, n, L):
         size = min(L, n - start)
-        for m in range(size):
-            load_track(W, m, x, zero, (t[start + m] - epoch) * 1e-9)
-            load_measurement(W, m, z[start + m], channels[start + m])
-        for m in range(size, L):
-            W[LEFT + m] = 0.0
-        transit_lanes(W, model)
-        for i in range(6 * L):
-            W[X_LIN + i] = W[X + i]
-        linearise_lanes(W)
+        _look_back(W, z, t, channels, start, size, x, epoch, model)
         for m in range(size):
             for c in range(4):
                 if W[USE + c * L + m] == 0.0 or not keep[start + m, c]:
@@ -170,19 +176,10 @@ def _normal_equations(W, z, t, channels, keep, n, x, epoch, model, N, b):
 def _mark_outliers(W, z, t, channels, keep, n, x, epoch, model):
     """Clear ``keep`` (n, 4) where a residual is beyond OUTLIER_SIGMAS; a bad angle takes the whole point out."""
     L = LANES
-    zero = np.zeros(36)
     changed = False
     for start in range(0, n, L):
         size = min(L, n - start)
-        for m in range(size):
-            load_track(W, m, x, zero, (t[start + m] - epoch) * 1e-9)
-            load_measurement(W, m, z[start + m], channels[start + m])
-        for m in range(size, L):
-            W[LEFT + m] = 0.0
-        transit_lanes(W, model)
-        for i in range(6 * L):
-            W[X_LIN + i] = W[X + i]
-        linearise_lanes(W)
+        _look_back(W, z, t, channels, start, size, x, epoch, model)
         for m in range(size):
             for c in range(4):
                 y = W[Y + c * L + m]

@@ -9,12 +9,11 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2
 
 from fusionnode.config import Config
 from fusionnode.core.outcome import Outcome, Outcomes
 from fusionnode.core.schema import REASON_DROPPED, REASON_MERGED
-from fusionnode.core.types import TRACK_STATE, Channel, Status, StructArray, Tombstone
+from fusionnode.core.types import TRACK_STATE, Channel, StructArray, Tombstone
 from fusionnode.track.associate import (
     Log,
     Measurements,
@@ -26,17 +25,16 @@ from fusionnode.track.associate import (
     make_log,
     make_room,
     pairs_of_scan,
-    refresh_all,
     refresh_coarse,
     scan_end,
 )
 from fusionnode.track.dynamics import model as gravity_model
 from fusionnode.track.engine import Engine, NumbaEngine
+from fusionnode.track.identity import GATE, continued_by, double_of, recent_hits, seen_beside
 from fusionnode.track.initiate import Initiator, NewOrbit, can_initiate
 from fusionnode.track.lanes import workspace
 from fusionnode.track.picture import (
     NEVER,
-    RING,
     due_slots,
     earliest_due,
     make_picture,
@@ -45,19 +43,15 @@ from fusionnode.track.picture import (
     report,
     touch,
 )
-from fusionnode.track.sensing import COLUMNS
+from fusionnode.track.roster import Roster
+from fusionnode.track.sensing import COLUMNS, FIRST_COLUMN
 
 CHUNK = 4096
+Z_SITE_R, Z_LOS, Z_RANGE, Z_VAR = (FIRST_COLUMN + i for i in (0, 6, 15, 17))
+"""Columns of a MEASUREMENT seen as float64."""
 DAY_NS = 86_400_000_000_000
-MERGE_GATE = float(chi2.ppf(0.9999, 6))
-MERGE_M = 3_000.0
-"""Tracks further apart than this are not the same object, whatever their covariances say."""
 NEAREST_M = 500_000.0
 """How far a known object is taken to be at least, where no range was measured."""
-REACQUIRE_FACTOR = 25.0
-REACQUIRE_FLOOR = np.diag([1.0e6] * 3 + [1.0e2] * 3)
-"""A lost track is taken up again by an orbit within its covariance times the factor plus this floor (m^2, m^2/s^2)."""
-
 Event = StructArray | Tombstone
 """What the tracker gives: TRACK_STATE arrays and tombstones, in the order in which things happened."""
 
@@ -137,14 +131,12 @@ class Tracker:
         self._coast_ns = next_tick(int(config.tracking.coast_publish_s * 1e9), self._rules.tick_ns)
         self._model_until = -NEVER
         self.picture = make_picture(config.tracking.max_tracks)
+        self._roster = Roster(self.picture)
         self._room: Room = make_room(config.tracking.max_tracks, 256)
         self._log: Log = make_log(CHUNK)
         self._w = workspace()
         self._initiators = [Initiator(config.tracking) for _ in self._sensors]
-        self._next_number = 1
         self._next_due = NEVER  # may be early (a measurement put it off), never late
-        self._free: list[int] = []
-        self._row_of_object: dict[int, int] = {}
         self._events: list[Event] = []
 
     # -- what it offers
@@ -178,11 +170,11 @@ class Tracker:
     @property
     def begun(self) -> int:
         """Tracks begun so far, tentative ones included."""
-        return self._next_number - 1
+        return self._roster.begun
 
     def slots(self) -> npt.NDArray[np.int64]:
         """Slots in use, ascending."""
-        return np.flatnonzero(self.picture.active[: self.picture.high[0]])
+        return self._roster.slots()
 
     # -- one chunk, one scan
 
@@ -283,10 +275,11 @@ class Tracker:
         self._outcomes.add(self._sensors[sensor], Outcome.UNASSOCIATED, gone[1])
 
     def _start(self, orbit: NewOrbit) -> None:
+        """Start a track from an orbit, or take up again the one that it continues."""
         t = orbit.used["t_meas_ns"]
         p = self.picture
-        slot = self._continues(orbit)
-        if slot is not None and self._hits_since(slot, int(t[0])) >= len(t):
+        slot = continued_by(p, self._engine, self._rules, orbit)
+        if slot is not None and np.count_nonzero(recent_hits(p, slot) >= t[0]) >= len(t):
             # the track explains at least as much; two objects this close cannot be told apart yet
             self._count_used(orbit.used["sensor"], Outcome.GATED_OUT)
             return
@@ -294,13 +287,11 @@ class Tracker:
             p.x[slot], p.P[slot], p.epoch[slot] = orbit.x, orbit.P, t[-1]
             refresh_coarse(p, slot)
         else:
-            slot = self._new_slot()
+            slot = self._roster.place(orbit.x, orbit.P, int(t[-1]))
             if slot is None:
                 self._count_used(orbit.used["sensor"], Outcome.TRACK_LIMIT)
                 return
-            self._place(slot, orbit.x, orbit.P, int(t[-1]))
-            p.number[slot] = self._number()
-            p.review[slot] = self._config.confirm_hits
+            self._roster.enlist(slot, self._config.confirm_hits)
         for m in orbit.used:
             touch(p, slot, int(m["t_meas_ns"]), int(m["sensor"]), self._rules)
         self._count_used(orbit.used["sensor"], Outcome.USED_INITIATION)
@@ -309,100 +300,50 @@ class Tracker:
         if p.hits[slot] >= p.review[slot]:
             self._review(slot)
 
-    def _continues(self, orbit: NewOrbit) -> int | None:
-        """The track that this orbit most likely belongs to, though its detections did not: its object has
-        manoeuvred, or the track had been led astray. Not one that was seen beside them.
-        """
-        p = self.picture
-        t = orbit.used["t_meas_ns"]
-        best, best_d2 = None, MERGE_GATE
-        for other in self._within(orbit.x[:3], int(t[-1]), REACQUIRE_FACTOR):
-            if p.epoch[other] > t[-1] or np.intersect1d(t, p.ring[other]).size:
-                continue
-            self._engine.predict(p, np.array([other]), int(t[-1]), self._rules)
-            refresh_coarse(p, other)
-            d = orbit.x - p.x[other]
-            both = (orbit.P + REACQUIRE_FACTOR * p.P[other]).reshape(6, 6) + REACQUIRE_FLOOR
-            d2 = float(d @ np.linalg.solve(both, d))
-            if d2 <= best_d2:
-                best, best_d2 = other, d2
-        return best
-
-    def _hits_since(self, slot: int, t_ns: int) -> int:
-        ring = self.picture.ring[slot, : min(RING, self.picture.hits[slot])]
-        return int(np.count_nonzero(ring >= t_ns))
-
     def _start_known(self, ms: Measurements, row: int) -> bool:
-        """Start the track of a catalogued object that this measurement fits best, if there is one."""
+        """Start the track of the catalogued object that this measurement fits best, if there is one."""
         assert self._known is not None
         z, t_ns = ms.z[row], int(ms.t[row])
-        distance = z[19] if ms.channels[row] & Channel.RANGE else NEAREST_M
-        cone = 6.0 * float(np.sqrt(max(z[22], z[23]))) + self._known_reach_m / distance
-        best, best_cost, best_object = -1, np.inf, -1
-        for candidate in self._known.near(z[10:13], z[4:7], t_ns, cone).tolist():
-            if candidate in self._row_of_object:
+        distance = z[Z_RANGE] if ms.channels[row] & Channel.RANGE else NEAREST_M
+        sigma = float(np.sqrt(z[Z_VAR + 1 : Z_VAR + 3].max()))
+        cone = 6.0 * sigma + self._known_reach_m / distance
+        best: tuple[float, int, int] | None = None
+        los, site_r = z[Z_LOS : Z_LOS + 3], z[Z_SITE_R : Z_SITE_R + 3]
+        for candidate in self._known.near(los, site_r, t_ns, cone).tolist():
+            prior = None if candidate in self._roster.track_of_object else self._known.prior(candidate, t_ns)
+            slot = None if prior is None else self._roster.place(prior[0], prior[1].reshape(36), t_ns)
+            if slot is None:
                 continue
-            prior = self._known.prior(candidate, t_ns)
-            slot = None if prior is None else self._new_slot()
-            if prior is None or slot is None:
-                continue
-            self._place(slot, prior[0], prior[1].reshape(36), t_ns)
-            self._room.slots[0], self._room.rows[0] = slot, row
-            self._engine.try_pairs(self.picture, ms, 1, self._rules, self._room)
-            trial = self._room.trials
-            cost = float(cost_of(trial.nis[0], trial.det[0], trial.used[0]))
-            if trial.nis[0] <= self._rules.gates[_DEGREES[trial.used[0]]] and cost < best_cost:
-                if best >= 0:
-                    self._release(best)
-                best, best_cost, best_object = slot, cost, candidate
+            cost = self._try_one(ms, slot, row)
+            if cost < (best[0] if best else np.inf):
+                if best is not None:
+                    self._roster.release(best[1])
+                best = (cost, slot, candidate)
             else:
-                self._release(slot)
-        if best < 0:
+                self._roster.release(slot)
+        if best is None:
             return False
-        self._room.slots[0], self._room.rows[0] = best, row
-        self._engine.try_pairs(self.picture, ms, 1, self._rules, self._room)
-        self.picture.object[best] = best_object
-        self._row_of_object[best_object] = best
-        self.picture.number[best] = self._number()
+        _, slot, candidate = best
+        self._try_one(ms, slot, row)
+        self._roster.identify(slot, candidate)
+        self._roster.enlist(slot, self._config.confirm_hits)
         commit(self.picture, self._room, 0, ms, self._rules, self._log)
-        self.picture.review[best] = self._config.confirm_hits
         self._drain(ms, False)
-        self._next_due = min(self._next_due, int(self.picture.due[best]))
+        self._next_due = min(self._next_due, int(self.picture.due[slot]))
         return True
 
-    # -- slots
-
-    def _new_slot(self) -> int | None:
-        if self._free:
-            return self._free.pop()
-        slot = int(self.picture.high[0])
-        if slot == len(self.picture.active):
-            return None
-        self.picture.high[0] = slot + 1
-        return slot
-
-    def _number(self) -> int:
-        number = self._next_number
-        self._next_number += 1
-        return number
-
-    def _place(self, slot: int, x: npt.NDArray[np.float64], P: npt.NDArray[np.float64], t_ns: int) -> None:
-        p = self.picture
-        p.active[slot] = True
-        p.x[slot], p.P[slot], p.epoch[slot] = x, P, t_ns
-        p.last_ob[slot], p.status[slot], p.hits[slot], p.sensors[slot] = t_ns, Status.TENTATIVE, 0, 0
-        p.object[slot], p.due[slot], p.review[slot] = -1, NEVER, NEVER
-        refresh_coarse(p, slot)
-
-    def _release(self, slot: int) -> None:
-        self.picture.active[slot] = False
-        self.picture.due[slot] = NEVER
-        self._row_of_object.pop(int(self.picture.object[slot]), None)
-        self._free.append(slot)
+    def _try_one(self, ms: Measurements, slot: int, row: int) -> float:
+        """Cost of one pair, which is then the first in the room; inf if it is out of its gate."""
+        self._room.slots[0], self._room.rows[0] = slot, row
+        self._engine.try_pairs(self.picture, ms, 1, self._rules, self._room)
+        trial = self._room.trials
+        if not trial.nis[0] <= self._rules.gates[_DEGREES[trial.used[0]]]:
+            return np.inf
+        return float(cost_of(trial.nis[0], trial.det[0], trial.used[0]))
 
     def _end(self, slot: int, t_ns: int, reason: str, successor: int | None = None) -> None:
         number = int(self.picture.number[slot])
-        self._release(slot)
+        self._roster.release(slot)
         self._events.append(Tombstone(number, t_ns, reason, successor))
 
     # -- life without measurements
@@ -445,64 +386,25 @@ class Tracker:
         """Is this track another's double, or a known object's?"""
         p = self.picture
         p.review[slot] = 2 * p.hits[slot]
-        t_ns = int(p.epoch[slot])
-        other = self._double(slot, t_ns)
-        if other is not None:
-            self._merge(slot, other, t_ns)
-            return
-        if p.object[slot] >= 0:
+        double = double_of(p, self._engine, self._rules, slot)
+        if double is not None:
+            self._merge(slot, double)
+        elif p.object[slot] >= 0:
             p.review[slot] = NEVER
         elif self._names is not None:
-            found = self._names.correlate(p.x[slot], p.P[slot].reshape(6, 6), t_ns, MERGE_GATE)
-            if found is not None:
-                holder = self._row_of_object.get(found[0])
-                if holder is not None:
-                    self._merge(slot, holder, t_ns)
-                else:
-                    p.object[slot] = found[0]
-                    self._row_of_object[found[0]] = slot
+            found = self._names.correlate(p.x[slot], p.P[slot].reshape(6, 6), int(p.epoch[slot]), GATE)
+            if found is None:
+                return
+            holder = self._roster.track_of_object.get(found[0])
+            if holder is None:
+                self._roster.identify(slot, found[0])
+            elif not seen_beside(p, holder, recent_hits(p, slot)):
+                self._merge(slot, holder)
 
-    def _within(self, r: npt.NDArray[np.float64], t_ns: int, factor: float) -> list[int]:
-        """Tracks that were confirmed, whose coarse position is within reach of ``r`` (3,), m."""
-        p = self.picture
-        refresh_all(p, t_ns, self._rules.model)
-        high = int(p.high[0])
-        dt = (t_ns - p.coarse_ns[:high]) * 1e-9
-        where = p.coarse[:3, :high] + dt * p.coarse[3:6, :high] + 0.5 * dt * dt * p.coarse[6:9, :high]
-        apart = np.linalg.norm(where - r[:, None], axis=0)
-        sigma = p.coarse_sigma[0, :high] + np.abs(dt) * p.coarse_sigma[1, :high]
-        reach = 2.0 * MERGE_M + 6.0 * np.sqrt(factor) * sigma
-        near = p.active[:high] & (p.status[:high] != Status.TENTATIVE) & (apart < reach)
-        return [int(slot) for slot in np.flatnonzero(near)]
-
-    def _double(self, slot: int, t_ns: int) -> int | None:
-        """Another track that is this one within both covariances, and was not seen beside it."""
-        p = self.picture
-        for other in self._within(p.x[slot, :3], t_ns, 1.0):
-            if other == slot or np.intersect1d(p.ring[slot, : min(RING, p.hits[slot])], p.ring[other]).size:
-                continue
-            self._engine.predict(p, np.array([other]), t_ns, self._rules)
-            refresh_coarse(p, other)
-            d = p.x[slot] - p.x[other]
-            both = (p.P[slot] + p.P[other]).reshape(6, 6)
-            if np.linalg.norm(d[:3]) < MERGE_M and float(d @ np.linalg.solve(both, d)) <= MERGE_GATE:
-                return other
-        return None
-
-    def _merge(self, slot: int, other: int, t_ns: int) -> None:
+    def _merge(self, slot: int, other: int) -> None:
         """Two tracks are one object: the older number lives on, with the state that was updated last."""
         p = self.picture
-        elder, younger = sorted((slot, other), key=lambda s: int(p.number[s]))
-        number, gone = int(p.number[elder]), int(p.number[younger])
         fresh, stale = (slot, other) if p.last_ob[slot] >= p.last_ob[other] else (other, slot)
-        obj = int(p.object[elder] if p.object[elder] >= 0 else p.object[younger])
-        p.number[fresh], p.number[stale] = number, gone
-        p.sensors[fresh] |= p.sensors[stale]
-        p.hits[fresh] += p.hits[stale]
-        p.review[fresh] = 2 * p.hits[fresh]
-        self._end(stale, t_ns, REASON_MERGED, number)
-        self._row_of_object.pop(int(p.object[fresh]), None)
-        p.object[fresh] = obj
-        if obj >= 0:
-            self._row_of_object[obj] = fresh
+        number, _ = self._roster.take_over(fresh, stale)
+        self._end(stale, int(p.epoch[slot]), REASON_MERGED, number)
         self._events.append(report(p, np.array([fresh])))

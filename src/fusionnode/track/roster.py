@@ -1,0 +1,81 @@
+"""Who is who in the picture: which slots are in use, which numbers were given, which object a track is."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fusionnode.core.types import Status
+from fusionnode.track.associate import refresh_coarse
+from fusionnode.track.picture import NEVER, Picture
+
+
+class Roster:
+    """Gives slots of a picture to tracks and takes them back. Slots are reused, numbers are not."""
+
+    def __init__(self, picture: Picture) -> None:
+        self.picture = picture
+        self.begun = 0
+        """Numbers given so far."""
+        self.track_of_object: dict[int, int] = {}
+        """Slot of the track that a catalogued object (row) has."""
+        self._free: list[int] = []
+
+    def slots(self) -> npt.NDArray[np.int64]:
+        """Slots in use, ascending."""
+        return np.flatnonzero(self.picture.active[: self.picture.high[0]])
+
+    def place(self, x: npt.NDArray[np.float64], P: npt.NDArray[np.float64], t_ns: int) -> int | None:
+        """A slot for a track without a number yet: state ``x`` (6,), covariance ``P`` (36,); None if all are taken."""
+        p = self.picture
+        if self._free:
+            slot = self._free.pop()
+        elif p.high[0] < len(p.active):
+            slot = int(p.high[0])
+            p.high[0] += 1
+        else:
+            return None
+        p.active[slot] = True
+        p.x[slot], p.P[slot], p.epoch[slot], p.last_ob[slot] = x, P, t_ns, t_ns
+        p.status[slot], p.hits[slot], p.sensors[slot] = Status.TENTATIVE, 0, 0
+        p.object[slot], p.due[slot], p.review[slot] = -1, NEVER, NEVER
+        refresh_coarse(p, slot)
+        return slot
+
+    def enlist(self, slot: int, review_at: int) -> None:
+        """Give the track in ``slot`` a number; its identity is reviewed at ``review_at`` hits."""
+        self.begun += 1
+        self.picture.number[slot] = self.begun
+        self.picture.review[slot] = review_at
+
+    def identify(self, slot: int, row: int) -> None:
+        """The track in ``slot`` is the catalogued object ``row``; -1: it is none."""
+        self.track_of_object.pop(int(self.picture.object[slot]), None)
+        self.picture.object[slot] = row
+        if row >= 0:
+            self.track_of_object[row] = slot
+
+    def release(self, slot: int) -> None:
+        """Take the slot back."""
+        self.identify(slot, -1)
+        self.picture.active[slot] = False
+        self.picture.due[slot] = NEVER
+        self._free.append(slot)
+
+    def take_over(self, fresh: int, stale: int) -> tuple[int, int]:
+        """Two tracks are one object: ``fresh`` goes on, under the older number and with both tracks' past.
+
+        Returns the number that lives on and the one that ends; ``stale`` is still to be released.
+        """
+        p = self.picture
+        number, gone = sorted((int(p.number[fresh]), int(p.number[stale])))
+        elder = fresh if p.number[fresh] == number else stale
+        younger = stale if elder == fresh else fresh
+        row = int(p.object[elder] if p.object[elder] >= 0 else p.object[younger])
+        p.number[fresh], p.number[stale] = number, gone
+        p.sensors[fresh] |= p.sensors[stale]
+        p.hits[fresh] += p.hits[stale]
+        p.review[fresh] = 2 * p.hits[fresh]
+        self.identify(stale, -1)
+        self.identify(fresh, row)
+        return number, gone
