@@ -128,7 +128,7 @@ def consensus(z, t, channels, n, chosen):
 
 @kernel
 def _look_back(W, z, t, channels, start, size, x, epoch, model):
-    """Put ``size`` measurements from ``start`` into lanes, each against the orbit ``x`` at ``epoch`` taken to its time."""
+    """Put ``size`` measurements from ``start`` into lanes, each with the orbit ``x`` at ``epoch`` taken to its time."""
     zero = np.zeros(36)
     for m in range(size):
         load_track(W, m, x, zero, (t[start + m] - epoch) * 1e-9)
