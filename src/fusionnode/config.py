@@ -152,7 +152,7 @@ class Tracking(_Model):
     drop_position_sigma_m: Positive = 100_000.0
     initiation_points: Annotated[int, Field(ge=3, le=16)] = 4
     initiation_window_s: Positive = 20.0
-    initiation_buffer: Annotated[int, Field(ge=8, le=512)] = 64
+    initiation_buffer: Annotated[int, Field(ge=8, le=65_536)] = 8_192
     initiation_max_velocity_sigma_m_s: Positive = 300.0
     max_tracks: Annotated[int, Field(ge=16, le=1_000_000)] = 65_536
     future_tolerance_s: Positive = 2.0

@@ -138,7 +138,7 @@ def _health(view: View) -> Text:
 
 
 def _tracks(view: View, sky: LocalSky, lines: int, wide: bool) -> RenderableType:
-    table = _table()
+    table = _table(wide)
     columns = ["", "track", "object", "orbit", "range km", "az °", "el °", "1σ", "seen", "sensors"]
     if wide:
         columns[-1:-1] = ["upd."]
@@ -204,7 +204,7 @@ def _site(state: ObjectState, sensors: Mapping[str, Mapping[str, Any]]) -> Site 
 
 
 def _sensors(view: View, wide: bool) -> RenderableType:
-    table = _table()
+    table = _table(wide)
     for name, justify in _SENSOR_COLUMNS:
         if name != "kind" or wide:
             table.add_column(
@@ -262,8 +262,9 @@ def _log(log: Sequence[Happening], lines: int) -> RenderableType:
     return _panel(text, "what happened", height=lines)
 
 
-def _table() -> Table:
-    return Table(box=None, expand=True, padding=(0, 1, 0, 0), pad_edge=False, header_style=LABEL)
+def _table(wide: bool) -> Table:
+    gap = 2 if wide else 1
+    return Table(box=None, expand=True, padding=(0, gap, 0, 0), pad_edge=False, header_style=LABEL)
 
 
 def _panel(inside: RenderableType, title: str, height: int | None = None) -> Panel:

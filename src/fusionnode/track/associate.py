@@ -253,15 +253,16 @@ def settle_plain_scans(W, picture, ms, start, until_ns, rules, room, log):
     and no track wanted twice. (Of a lone measurement in several gates the likeliest track is the assignment.)
 
     Stops after a scan that changed a track's status or leaves it to be reviewed. Returns the index of the first
-    measurement that was not settled, and whether there is something to look at.
+    measurement that was not settled, whether there is something to look at, and how many pairs of the scan that
+    begins there stand tried in ``room`` (-1: none do).
     """
     at = start
     review = False
     while at < ms.t.shape[0] and ms.t[at] < until_ns and not review:
         end = scan_end(ms, at)
         n = pairs_of_scan(picture, ms, at, end, rules, room)
-        if n < end - at:
-            return at, False
+        if n < 0:
+            return at, False, -1
         try_pairs(
             W, n, room.slots, room.rows, picture.x, picture.P, picture.epoch,
             ms.z, ms.t, ms.channels, rules.model, rules.psd, rules.gates, rules.may_drop, room.trials,
@@ -298,9 +299,31 @@ def settle_plain_scans(W, picture, ms, start, until_ns, rules, room, log):
         for pair in range(n):
             room.claimed[room.slots[pair]] = -1
         if not plain:
-            return at, False
+            return at, False, n
         at = end
-    return at, review
+    return at, review, -1
+
+
+@kernel
+def gate(room, n, gates, inside, cost):
+    """Indices of the first ``n`` pairs that are in their gate into ``inside``, their costs into ``cost``; how many."""
+    trials = room.trials
+    count = 0
+    for pair in range(n):
+        if trials.nis[pair] <= gates[degrees(trials.used[pair])]:
+            inside[count] = pair
+            cost[count] = cost_of(trials.nis[pair], trials.det[pair], trials.used[pair])
+            count += 1
+    return count
+
+
+@kernel
+def commit_pairs(picture, room, pairs, ms, rules, log):
+    """Make the trials ``pairs`` their tracks' states; says whether the tracker should look at one before going on."""
+    review = False
+    for pair in pairs:
+        review = commit(picture, room, pair, ms, rules, log) or review
+    return review
 
 
 def assign(
@@ -309,22 +332,34 @@ def assign(
     """Global nearest neighbour: which of the pairs to take, at most one a row and one a slot.
 
     As many rows as possible are given a track; among those solutions the one of least total ``cost``. Returns
-    indices into the pairs, ascending.
+    indices into the pairs, ascending. Rows and slots are numbers from 0.
     """
     if len(rows) == 0:
         return np.zeros(0, np.int64)
-    row_ids, r = np.unique(rows, return_inverse=True)
-    slot_ids, s = np.unique(slots, return_inverse=True)
+    # a pair whose row and slot know no other is settled
+    lone = (np.bincount(rows)[rows] == 1) & (np.bincount(slots)[slots] == 1)
+    if lone.all():
+        return np.arange(len(rows))
+    contested = np.flatnonzero(~lone)
+    taken = contested[_matched(rows[contested], slots[contested], cost[contested])]
+    return np.sort(np.concatenate([np.flatnonzero(lone), taken]))
+
+
+def _matched(
+    rows: npt.NDArray[np.int64], slots: npt.NDArray[np.int64], cost: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    _, r = np.unique(rows, return_inverse=True)
+    _, s = np.unique(slots, return_inverse=True)
+    n, m = int(r.max()) + 1, int(s.max()) + 1
     positive = cost - cost.min() + 1.0  # explicit zeros would be no edges
     # each row may stay alone, at a price that no exchange of real pairs can pay
     alone = float(positive.sum()) + 1.0
-    n = len(row_ids)
     graph = coo_array(
         (
             np.concatenate([positive, np.full(n, alone)]),
-            (np.concatenate([r, np.arange(n)]), np.concatenate([s, len(slot_ids) + np.arange(n)])),
+            (np.concatenate([r, np.arange(n)]), np.concatenate([s, m + np.arange(n)])),
         ),
-        shape=(n, len(slot_ids) + n),
+        shape=(n, m + n),
     ).tocsr()
     got_rows, got_slots = min_weight_full_bipartite_matching(graph)
     partner = np.full(n, -1, np.int64)

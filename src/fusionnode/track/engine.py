@@ -28,8 +28,8 @@ class Engine(Protocol):
         rules: Rules,
         room: Room,
         log: Log,
-    ) -> tuple[int, bool]:
-        """As `associate.settle_plain_scans`; may settle nothing and return ``start, False``."""
+    ) -> tuple[int, bool, int]:
+        """As `associate.settle_plain_scans`; may settle nothing and return ``start, False, -1``."""
         ...
 
     def try_pairs(self, picture: Picture, ms: Measurements, n: int, rules: Rules, room: Room) -> None:
@@ -56,10 +56,10 @@ class NumbaEngine:
         rules: Rules,
         room: Room,
         log: Log,
-    ) -> tuple[int, bool]:
+    ) -> tuple[int, bool, int]:
         """See `Engine.settle`."""
-        at, review = settle_plain_scans(self._w, picture, ms, start, until_ns, rules, room, log)
-        return int(at), bool(review)
+        at, review, tried = settle_plain_scans(self._w, picture, ms, start, until_ns, rules, room, log)
+        return int(at), bool(review), int(tried)
 
     def try_pairs(self, picture: Picture, ms: Measurements, n: int, rules: Rules, room: Room) -> None:
         """See `Engine.try_pairs`."""

@@ -163,9 +163,9 @@ class FilterpyEngine:
         rules: Rules,
         room: Room,
         log: Log,
-    ) -> tuple[int, bool]:
+    ) -> tuple[int, bool, int]:
         """Nothing is settled here: every scan goes the tracker's general way."""
-        return start, False
+        return start, False, -1
 
     def try_pairs(self, picture: Picture, ms: Measurements, n: int, rules: Rules, room: Room) -> None:
         """See `Engine.try_pairs`."""

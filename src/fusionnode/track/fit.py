@@ -33,11 +33,12 @@ FIT_LIMIT = 3.0
 
 @kernel
 def consensus(z, t, channels, n, chosen):
-    """Which of the ``n`` newest detections of one radar move together with the last one of them.
+    """Which of ``n`` detections of one radar, in time order, move together with the last one of them.
 
     Every older detection is taken with the last as two ends of a parabola (gravity at the last); the pair
     that most others in between agree with, in position and range rate, wins (random sample consensus
-    with all samples taken). ``chosen`` (n,) is set; returns how many were chosen.
+    with all samples taken). Most pairs are no orbit, or not with the range rates at their ends: those cost little.
+    ``chosen`` (n,) is set; returns how many were chosen.
     """
     last = n - 1
     best = 0
@@ -54,6 +55,7 @@ def consensus(z, t, channels, n, chosen):
     r2 = pz[0] ** 2 + pz[1] ** 2 + pz[2] ** 2
     for i in range(3):
         g[i] = -MU * pz[i] / (r2 * np.sqrt(r2))
+    escape = ESCAPE_MARGIN * np.sqrt(2.0 * MU / np.sqrt(r2))
     agrees = np.zeros(n, np.bool_)
     for end in range(last):
         if last - end + 1 <= best:
@@ -71,59 +73,70 @@ def consensus(z, t, channels, n, chosen):
         spread2 = 0.0  # variance of the velocity, all directions
         for k in (end, last):
             spread2 += (z[k, _VAR] + z[k, _RHO] ** 2 * (z[k, _VAR + 1] + z[k, _VAR + 2])) / te**2
-        fastest = ESCAPE_MARGIN * np.sqrt(2.0 * MU / np.sqrt(r2)) + 3.0 * np.sqrt(spread2)
+        fastest = escape + 3.0 * np.sqrt(spread2)
         if speed2 > fastest * fastest:
+            continue
+        if not _agrees(z, channels, last, 0.0, te, pz, v, g, end, last):
+            continue
+        if not _agrees(z, channels, end, te, te, pz, v, g, end, last):
             continue
         count = 0
         for k in range(n):
             agrees[k] = False
             if k < end or not channels[k] & _RANGE:
                 continue
-            tk = (t[k] - t[last]) * 1e-9 - z[k, _DELAY] * z[k, _RHO] / LIGHT_M_S - tz
-            if k != end and k != last and not te < tk < 0.0:
-                continue
-            margin = JERK_M_S3 / 6.0 * abs(tk) * te * te
-            d_los = 0.0
-            d_lon = 0.0
-            d_lat = 0.0
-            rate = 0.0
-            for i in range(3):
-                d = z[k, _R + i] + z[k, _RHO] * z[k, _LOS + i] - (pz[i] + v[i] * tk + 0.5 * g[i] * tk * tk)
-                d_los += d * z[k, _LOS + i]
-                d_lon += d * z[k, _LON + i]
-                d_lat += d * z[k, _LAT + i]
-                rate += (v[i] + g[i] * tk - z[k, _V + i]) * z[k, _LOS + i]
-            v_los = margin * margin + z[k, _VAR]
-            v_lon = margin * margin + z[k, _RHO] ** 2 * z[k, _VAR + 1]
-            v_lat = margin * margin + z[k, _RHO] ** 2 * z[k, _VAR + 2]
-            v_rate = z[k, _VAR + 3] + (JERK_M_S3 * te * te) ** 2
-            for e in (end, last):
-                along = 0.0
-                lon_a = 0.0
-                lat_a = 0.0
-                for i in range(3):
-                    along += z[e, _LOS + i] * z[k, _LOS + i]
-                    lon_a += z[e, _LON + i] * z[k, _LOS + i]
-                    lat_a += z[e, _LAT + i] * z[k, _LOS + i]
-                across = z[e, _RHO] ** 2
-                v_los += z[e, _VAR] + across * (z[e, _VAR + 1] * lon_a**2 + z[e, _VAR + 2] * lat_a**2)
-                v_lon += z[e, _VAR] * (1.0 - along * along) + across * max(z[e, _VAR + 1], z[e, _VAR + 2])
-                v_lat += z[e, _VAR] * (1.0 - along * along) + across * max(z[e, _VAR + 1], z[e, _VAR + 2])
-                v_rate += (
-                    z[e, _VAR] * along**2 + across * (z[e, _VAR + 1] * lon_a**2 + z[e, _VAR + 2] * lat_a**2)
-                ) / te**2
-            d2 = d_los**2 / v_los + d_lon**2 / v_lon + d_lat**2 / v_lat
-            ok = d2 <= AGREE
-            if ok and channels[k] & _RATE:
-                ok = (rate - z[k, _RR]) ** 2 <= 25.0 * v_rate
-            if ok:
+            if k in (end, last):
                 agrees[k] = True
                 count += 1
-        if count > best and agrees[end] and agrees[last]:
+                continue
+            tk = (t[k] - t[last]) * 1e-9 - z[k, _DELAY] * z[k, _RHO] / LIGHT_M_S - tz
+            if te < tk < 0.0 and _agrees(z, channels, k, tk, te, pz, v, g, end, last):
+                agrees[k] = True
+                count += 1
+        if count > best:
             best = count
             for k in range(n):
                 chosen[k] = agrees[k]
     return best
+
+
+@kernel
+def _agrees(z, channels, k, tk, te, pz, v, g, end, last):
+    """Whether detection ``k``, at ``tk`` s, lies on the parabola from ``te`` s (``end``) to 0 s (``last``)."""
+    margin = JERK_M_S3 / 6.0 * abs(tk) * te * te
+    d_los = 0.0
+    d_lon = 0.0
+    d_lat = 0.0
+    rate = 0.0
+    for i in range(3):
+        d = z[k, _R + i] + z[k, _RHO] * z[k, _LOS + i] - (pz[i] + v[i] * tk + 0.5 * g[i] * tk * tk)
+        d_los += d * z[k, _LOS + i]
+        d_lon += d * z[k, _LON + i]
+        d_lat += d * z[k, _LAT + i]
+        rate += (v[i] + g[i] * tk - z[k, _V + i]) * z[k, _LOS + i]
+    v_los = margin * margin + z[k, _VAR]
+    v_lon = margin * margin + z[k, _RHO] ** 2 * z[k, _VAR + 1]
+    v_lat = margin * margin + z[k, _RHO] ** 2 * z[k, _VAR + 2]
+    v_rate = z[k, _VAR + 3] + (JERK_M_S3 * te * te) ** 2
+    for j in range(2):
+        e = end if j == 0 else last
+        along = 0.0
+        lon_a = 0.0
+        lat_a = 0.0
+        for i in range(3):
+            along += z[e, _LOS + i] * z[k, _LOS + i]
+            lon_a += z[e, _LON + i] * z[k, _LOS + i]
+            lat_a += z[e, _LAT + i] * z[k, _LOS + i]
+        across = z[e, _RHO] ** 2
+        leak = across * (z[e, _VAR + 1] * lon_a**2 + z[e, _VAR + 2] * lat_a**2)
+        side = z[e, _VAR] * (1.0 - along * along) + across * max(z[e, _VAR + 1], z[e, _VAR + 2])
+        v_los += z[e, _VAR] + leak
+        v_lon += side
+        v_lat += side
+        v_rate += (z[e, _VAR] * along**2 + leak) / te**2
+    if d_los**2 / v_los + d_lon**2 / v_lon + d_lat**2 / v_lat > AGREE:
+        return False
+    return not channels[k] & _RATE or (rate - z[k, _RR]) ** 2 <= 25.0 * v_rate
 
 
 @kernel

@@ -16,6 +16,8 @@ from fusionnode.core.types import MEASUREMENT, Channel, StructArray
 from fusionnode.track.fit import consensus, fit_arc
 from fusionnode.track.sensing import COLUMNS
 
+_LEAST_ROOM = 64
+
 
 class NewOrbit(NamedTuple):
     """An orbit to start a track from, at the time of the newest measurement it stands on."""
@@ -31,22 +33,23 @@ class Initiator:
     def __init__(self, tracking: Tracking) -> None:
         self._enough = tracking.initiation_points
         self._window_ns = int(tracking.initiation_window_s * 1e9)
-        self._capacity = tracking.initiation_buffer
+        self._most = tracking.initiation_buffer
         self._max_velocity_sigma = tracking.initiation_max_velocity_sigma_m_s
-        self._memory = np.zeros(self._capacity, MEASUREMENT)
-        self._near = np.zeros(self._capacity, np.bool_)
-        self._n = 0
+        self._first = self._end = 0  # what is remembered lies in between
+        self._memory = np.zeros(0, MEASUREMENT)
+        self._t = np.zeros(0, np.int64)
+        self._channels = np.zeros(0, np.uint8)
+        self._near = np.zeros(0, np.bool_)
+        self._make_room(_LEAST_ROOM)
 
     @property
     def pending(self) -> int:
         """How many measurements wait here for an outcome."""
-        return self._n
+        return self._end - self._first
 
     def forget(self, before_ns: int) -> tuple[int, int]:
         """Let go of what is older than ``before_ns``; returns how many had been near a track, and how many not."""
-        n = self._n
-        old = int(np.searchsorted(self._memory["t_meas_ns"][:n], before_ns))
-        return self._let_go(old)
+        return self._let_go(int(np.searchsorted(self._t[self._first : self._end], before_ns)))
 
     def add(
         self, measurement: np.void, near: bool, W: npt.NDArray[np.float64], model: npt.NDArray[np.float64]
@@ -55,37 +58,46 @@ class Initiator:
         and how many measurements were let go (near a track, not near one).
         """
         t_ns = int(measurement["t_meas_ns"])
-        near_gone, far_gone = self.forget(t_ns - self._window_ns)
-        if self._n == self._capacity:
+        gone = self.forget(t_ns - self._window_ns)
+        if self.pending == self._most:
             more = self._let_go(1)
-            near_gone, far_gone = near_gone + more[0], far_gone + more[1]
-        self._memory[self._n] = measurement
-        self._near[self._n] = near
-        self._n += 1
-        return self._orbit(W, model), (near_gone, far_gone)
+            gone = gone[0] + more[0], gone[1] + more[1]
+        if self._end == len(self._t):
+            self._make_room(2 * (self.pending + 1))
+        at = self._end
+        self._memory[at] = measurement
+        self._t[at], self._channels[at], self._near[at] = t_ns, measurement["channels"], near
+        self._end += 1
+        return self._orbit(W, model), gone
+
+    def _make_room(self, n: int) -> None:
+        """Move what is remembered to the front of memory for ``n``."""
+        n = max(n, _LEAST_ROOM)
+        kept = slice(self._first, self._end)
+        memory, t = np.zeros(n, MEASUREMENT), np.zeros(n, np.int64)
+        channels, near = np.zeros(n, np.uint8), np.zeros(n, np.bool_)
+        count = self.pending
+        memory[:count], t[:count] = self._memory[kept], self._t[kept]
+        channels[:count], near[:count] = self._channels[kept], self._near[kept]
+        self._memory, self._t, self._channels, self._near = memory, t, channels, near
+        self._z = memory.view(np.float64).reshape(n, COLUMNS)
+        self._chosen = np.zeros(n, np.bool_)
+        self._first, self._end = 0, count
 
     def _let_go(self, count: int) -> tuple[int, int]:
-        if count == 0:
-            return 0, 0
-        near = int(np.count_nonzero(self._near[:count]))
-        rest = self._n - count
-        self._memory[:rest] = self._memory[count : self._n].copy()
-        self._near[:rest] = self._near[count : self._n].copy()
-        self._n = rest
+        near = int(np.count_nonzero(self._near[self._first : self._first + count])) if count else 0
+        self._first += count
         return near, count - near
 
     def _orbit(self, W: npt.NDArray[np.float64], model: npt.NDArray[np.float64]) -> NewOrbit | None:
-        n = self._n
+        n = self.pending
         if n < self._enough:
             return None
-        memory = self._memory[:n]
-        z = memory.view(np.float64).reshape(n, COLUMNS)
-        t = memory["t_meas_ns"].copy()
-        channels = memory["channels"].copy()
-        chosen = np.zeros(n, np.bool_)
-        if consensus(z, t, channels, n, chosen) < self._enough:
+        here = slice(self._first, self._end)
+        t, channels, chosen = self._t[here], self._channels[here], self._chosen[:n]
+        if consensus(self._z[here], t, channels, n, chosen) < self._enough:
             return None
-        used = memory[chosen]
+        used = self._memory[here][chosen]
         k = len(used)
         x, P, keep = np.zeros(6), np.zeros(36), np.zeros((k, 4), np.bool_)
         z = used.view(np.float64).reshape(k, COLUMNS)
@@ -94,10 +106,10 @@ class Initiator:
         if np.sqrt(P[21] + P[28] + P[35]) > self._max_velocity_sigma:
             return None
         rest = ~chosen
-        count = int(np.count_nonzero(rest))
-        self._memory[:count] = memory[rest]
-        self._near[:count] = self._near[:n][rest]
-        self._n = count
+        count = n - k
+        for column in (self._memory, self._t, self._channels, self._near):
+            column[self._first : self._first + count] = column[here][rest]
+        self._end = self._first + count
         return NewOrbit(x, P, used)
 
 

@@ -21,7 +21,9 @@ from fusionnode.track.associate import (
     assign,
     coast_on,
     commit,
+    commit_pairs,
     cost_of,
+    gate,
     make_log,
     make_room,
     pairs_of_scan,
@@ -194,32 +196,35 @@ class Tracker:
             if t_ns >= self._model_until:
                 self._new_day(t_ns)
             until = min(self._next_due, self._model_until)
-            at, review = self._engine.settle(self.picture, ms, at, until, self._rules, self._room, self._log)
+            at, review, tried = self._engine.settle(
+                self.picture, ms, at, until, self._rules, self._room, self._log
+            )
             self._drain(ms, review)
             if not review and at < n and ms.t[at] < until:
                 end = int(scan_end(ms, at))
-                self._scan(ms, measurements, at, end)
+                self._scan(ms, measurements, at, end, tried)
                 at = end
 
-    def _scan(self, ms: Measurements, measurements: StructArray, start: int, end: int) -> None:
-        while (n := int(pairs_of_scan(self.picture, ms, start, end, self._rules, self._room))) < 0:
-            self._room = make_room(len(self.picture.active), 2 * len(self._room.slots))
+    def _scan(self, ms: Measurements, measurements: StructArray, start: int, end: int, tried: int) -> None:
+        """Settle the scan from ``start`` to ``end``, of which ``tried`` pairs already stand in the room (-1: none)."""
+        n = tried
+        if n < 0:
+            while (n := int(pairs_of_scan(self.picture, ms, start, end, self._rules, self._room))) < 0:
+                self._room = make_room(len(self.picture.active), 2 * len(self._room.slots))
+            self._engine.try_pairs(self.picture, ms, n, self._rules, self._room)
         room = self._room
-        self._engine.try_pairs(self.picture, ms, n, self._rules, room)
-        trials = room.trials
-        inside = np.flatnonzero(trials.nis[:n] <= self._rules.gates[_DEGREES[trials.used[:n]]])
-        cost = np.array([cost_of(trials.nis[i], trials.det[i], trials.used[i]) for i in inside])
-        taken = inside[assign(room.rows[inside], room.slots[inside], cost)]
+        inside, cost = np.empty(n, np.int64), np.empty(n)
+        inside = inside[: gate(room, n, self._rules.gates, inside, cost)]
+        rows = room.rows[inside] - start
+        taken = assign(rows, room.slots[inside], cost[: len(inside)])
+        review = bool(commit_pairs(self.picture, room, inside[taken], ms, self._rules, self._log))
         done = np.zeros(end - start, np.bool_)
-        review = False
-        for pair in taken:
-            review = bool(commit(self.picture, room, pair, ms, self._rules, self._log)) or review
-            done[room.rows[pair] - start] = True
+        done[rows[taken]] = True
         near = np.zeros(end - start, np.bool_)
         near[room.rows[:n] - start] = True
         self._drain(ms, review)
-        for i in np.flatnonzero(~done):
-            self._unassociated(ms, measurements, start + int(i), bool(near[i]))
+        for i in np.flatnonzero(~done).tolist():
+            self._unassociated(ms, measurements, start + i, bool(near[i]))
 
     def _drain(self, ms: Measurements, review: bool) -> None:
         """Turn what was logged into states and outcomes."""
