@@ -95,6 +95,13 @@ def test_a_large_error_is_not_excused_by_large_sigmas(truth: Truth) -> None:
     assert "km" in one.trouble
 
 
+def test_a_telescope_alone_is_not_asked_for_more_than_it_can_measure(truth: Truth) -> None:
+    track = history(truth, off_m=(score.HELD_KM + 1.0) * 1e3)
+    track.fixes = [fix._replace(P=fix.P * 1e4) for fix in track.fixes]
+    one, _ = judged(truth, track, sightings=[s._replace(sensor="telescope") for s in seen()])
+    assert one.held
+
+
 def test_a_track_of_nothing_is_false(truth: Truth) -> None:
     _, false = judged(truth, history(truth, "t-1"), history(truth, "t-2", off_m=2e3 * score.FALSE_KM))
     assert false == ["t-2"]

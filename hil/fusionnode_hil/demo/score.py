@@ -22,12 +22,17 @@ BREAK_S: Final = 120.0
 """(a longer break begins a new stretch)"""
 FRESH_S: Final = 90.0
 """...whose state is not older than this..."""
-HELD_SIGMA: Final = 6.0
-"""...and is off by less than so many of the sigmas that the track itself states..."""
-HELD_KM: Final = 20.0
-"""...and by less than this: the catalogue's own errors, which a telescope alone cannot take away in minutes."""
+HELD_SIGMA: Final = 8.0
+"""...and is off by less than so many of the sigmas that the track itself states (SGP4, which makes the truth, is no
+exact solution of any dynamics, and eight sigmas leave room for that and for many seeds)..."""
+HELD_KM: Final = 1.0
+"""...and by less than this, if a radar made `MIN_SIGHTINGS` of the stretch's detections..."""
+HELD_ANGLES_ONLY_KM: Final = 15.0
+"""...or this, if not: a telescope cannot take the catalogue's error in range away in minutes."""
 FALSE_KM: Final = 50.0
 """A published track whose states lie further off every object than this, in the median, is false."""
+RANGING: Final = "radar"
+"""The sensor that measures range."""
 
 
 class Sighting(NamedTuple):
@@ -195,8 +200,8 @@ def _object(
     counts: dict[str, int] = {}
     for sighting in seen:
         counts[sighting.sensor] = counts.get(sighting.sensor, 0) + 1
-    stretches = [s for s in _stretches(sorted(s.t_ns for s in seen)) if len(s) >= MIN_SIGHTINGS]
-    troubles = [trouble for s in stretches if (trouble := _trouble(s[-1], tracks, errors))]
+    stretches = [s for s in _stretches(sorted(seen)) if len(s) >= MIN_SIGHTINGS]
+    troubles = [trouble for s in stretches if (trouble := _trouble(s, tracks, errors))]
     # A newer track of an object may still be uncorrelated, but none may bear another's name.
     if any(track.sat_no is not None and track.sat_no != expected_sat_no for track in tracks):
         troubles.append("has another object's name")
@@ -210,7 +215,7 @@ def _object(
     ]
     last = None
     if tracks and stretches:
-        last = _newest(stretches[-1][-1], tracks, errors)
+        last = _newest(stretches[-1][-1].t_ns, tracks, errors)
     return ObjectScore(
         sat_no=sat_no,
         name=name,
@@ -227,13 +232,13 @@ def _object(
     )
 
 
-def _stretches(times_ns: Sequence[int]) -> list[list[int]]:
-    """Runs of times without a break."""
-    runs: list[list[int]] = []
-    for t_ns in times_ns:
-        if not runs or t_ns - runs[-1][-1] > BREAK_S * NS:
+def _stretches(seen: Sequence[Sighting]) -> list[list[Sighting]]:
+    """Runs of sightings without a break."""
+    runs: list[list[Sighting]] = []
+    for sighting in seen:
+        if not runs or sighting.t_ns - runs[-1][-1].t_ns > BREAK_S * NS:
             runs.append([])
-        runs[-1].append(t_ns)
+        runs[-1].append(sighting)
     return runs
 
 
@@ -251,16 +256,19 @@ def _newest(
     return best
 
 
-def _trouble(t_ns: int, tracks: Sequence[History], errors: Mapping[str, FloatArray]) -> str:
-    """What is wrong with an object's track at ``t_ns``; empty if nothing is."""
+def _trouble(stretch: Sequence[Sighting], tracks: Sequence[History], errors: Mapping[str, FloatArray]) -> str:
+    """What is wrong with an object's track at the end of a stretch; empty if nothing is."""
+    t_ns = stretch[-1].t_ns
     found = _newest(t_ns, tracks, errors)
     if found is None:
         return "no track"
     fix, error = found
-    if (t_ns - fix.t_ns) > FRESH_S * NS:
+    off_km = float(np.linalg.norm(error)) / 1e3
+    with_range = sum(sighting.sensor == RANGING for sighting in stretch) >= MIN_SIGHTINGS
+    if t_ns - fix.t_ns > FRESH_S * NS:
         return f"its state was {(t_ns - fix.t_ns) / NS:.0f} s old"
-    if np.linalg.norm(error) > HELD_KM * 1e3:
-        return f"off by {np.linalg.norm(error) / 1e3:.1f} km"
+    if off_km > (HELD_KM if with_range else HELD_ANGLES_ONLY_KM):
+        return f"off by {off_km:.1f} km"
     if _sigmas(fix, error) > HELD_SIGMA:
         return f"off by {_sigmas(fix, error):.1f} of its sigmas"
     return ""

@@ -77,6 +77,8 @@ def summarise(result: Result, replayed: Mapping[str, Any]) -> dict[str, Any]:
             "gaps": demo.watch.gaps,
             "missed": demo.watch.missed,
             "whole": demo.subscriber.whole,
+            "subscriber": demo.subscriber.counts,
+            "publisher": node["publisher"],
         },
         "replay": {key: replayed.get(key) for key in ("published", "sha256", "as_published")},
     }

@@ -77,7 +77,7 @@ def render(view: View, sky: LocalSky, *, width: int, height: int) -> RenderableT
     wanted = _FRAME_LINES + max(len(view.states), 1)
     log_lines = min(max(room - wanted, 0), 2 + 8)
     log_lines = log_lines if log_lines >= 3 else 0
-    parts: list[RenderableType] = [_header(view), _tracks(view, sky, room - log_lines, wide), sensors]
+    parts: list[RenderableType] = [_header(view, wide), _tracks(view, sky, room - log_lines, wide), sensors]
     if log_lines:
         parts.append(_log(view.stream.log, log_lines))
     if view.footer is not None:
@@ -107,16 +107,16 @@ def position_sigma_m(state: ObjectState) -> float:
     return math.sqrt(max(cov[0] + cov[2] + cov[5], 0.0)) * 1e3
 
 
-def _header(view: View) -> RenderableType:
+def _header(view: View, wide: bool) -> RenderableType:
     stream = view.stream
     counts = {status: sum(s["status"] == status for s in view.states.values()) for status in _ORDER}
     left = Text.assemble((view.title, "bold bright_white"), (f"  {view.note}" if view.note else "", LABEL))
-    time = "no time yet" if stream.node_time is None else f"{_clock(stream.node_time, dated=True)} UTC"
+    time = "no time yet" if stream.node_time is None else f"{_clock(stream.node_time, dated=wide)} UTC"
     middle = Text()
     for status in _ORDER:
         if counts[status]:
             middle.append(f"{SIGNS[status]} {counts[status]} {status}  ", STYLES[status])
-    right = Text.assemble((f"seq {view.seq or 0}", LABEL), "  ", _health(view))
+    right = Text.assemble((f"seq {view.seq or 0}  " if wide else "", LABEL), _health(view))
     grid = Table.grid(expand=True, padding=(0, 1))
     for justify in _HEADER_COLUMNS:
         grid.add_column(justify=justify, no_wrap=True)
@@ -139,10 +139,10 @@ def _health(view: View) -> Text:
 
 def _tracks(view: View, sky: LocalSky, lines: int, wide: bool) -> RenderableType:
     table = _table(wide)
-    columns = ["", "track", "object", "orbit", "range km", "az °", "el °", "1σ", "seen", "sensors"]
+    columns = ["", "track", "object", "orbit", "km", "az °", "el °", "1σ", "seen", "sensors"]
     if wide:
         columns[-1:-1] = ["upd."]
-    numbers = {"range km", "az °", "el °", "1σ", "seen", "upd."}
+    numbers = {"km", "az °", "el °", "1σ", "seen", "upd."}
     for name in columns:
         table.add_column(
             name,
@@ -166,7 +166,7 @@ def _tracks(view: View, sky: LocalSky, lines: int, wide: bool) -> RenderableType
         table.add_row("", Text(f"and {len(states) - len(shown)} more", LABEL))
     if not states:
         table.add_row("", "", Text("no tracks yet", LABEL))
-    title = f"{len(states)} tracks, as seen from the first of their sensors"
+    title = f"{len(states)} tracks: range, azimuth and elevation from the first of their sensors"
     return _panel(table, title, height=min(lines, _FRAME_LINES + max(len(states), 1)))
 
 
@@ -180,13 +180,13 @@ def _track_row(state: ObjectState, look: Look | None, now: str | None, wide: boo
         place = [f"{look.range_km:,.0f}", f"{look.az_deg:.1f}", f"{look.el_deg:.1f}"]
     row = [
         Text(SIGNS[status], style),
-        Text(state["trackId"], style),
+        Text(state["trackId"] if wide else state["trackId"].rpartition("-")[2], style),
         name,
         Text(orbit_kind(state), LABEL),
         *(Text(text, "bright_white") for text in place),
         Text(metres(position_sigma_m(state)), "bright_white"),
         Text(seconds(age_s), LABEL if status == "confirmed" else style),
-        Text(" + ".join(state["sensors"]), LABEL),
+        Text((" + " if wide else "+").join(state["sensors"]), LABEL),
     ]
     if wide:
         row[-1:-1] = [Text(str(state["updates"]), LABEL)]

@@ -1,8 +1,6 @@
-"""Which measurement belongs to which track: selection by direction, trial, gate, and assignment.
+"""Which measurement belongs to which track: trial, gate, and assignment of what `select` found worth it.
 
-Selection never builds all pairs of sigma-accurate predictions: a track is first held against a line of sight by
-a position carried on from a coarse state (a few nanoseconds a track), with a generous cone. Only what lies
-in the cone is tried. A scan (one sensor, one time) in which every measurement has one track and no track
+A scan (one sensor, one time) in which every measurement has one track and no track
 two is settled in compiled code; others go to a sparse assignment, cluster by cluster.
 """
 
@@ -16,20 +14,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from fusionnode.core.kernels import kernel
-from fusionnode.core.types import Channel, Status
-from fusionnode.track.dynamics import coarse_step
+from fusionnode.core.types import Channel
+from fusionnode.track.coarse import refresh_coarse
 from fusionnode.track.filter import Trials, degrees, make_trials, try_pairs
-from fusionnode.track.picture import next_tick, touch
-from fusionnode.track.sensing import FIRST_COLUMN
+from fusionnode.track.picture import touch
+from fusionnode.track.select import pairs_of_scan
 
 _RANGE, _ANGLES, _RATE = int(Channel.RANGE), int(Channel.ANGLES), int(Channel.RANGE_RATE)
-_COASTING = int(Status.COASTING)
-
-COARSE_NS = 20_000_000_000
-"""A coarse state older than this is taken ahead first (its Taylor series is 15 m off by then in a low orbit)."""
-CONE_M = 500.0
-"""Added to every cone."""
-CONE_SIGMAS = 6.0
 
 _LN_2PI = float(np.log(2.0 * np.pi))
 _OUTLIER_RANGE = 2.0 * float(np.log(1.0e7 / 0.03))
@@ -95,107 +86,6 @@ def make_room(capacity: int, pairs: int) -> Room:
         np.full(capacity, -1, np.int64),
         make_trials(pairs),
     )
-
-
-@kernel
-def refresh_coarse(picture, slot):
-    """Take the coarse state of ``slot`` from its track."""
-    x = picture.x[slot]
-    P = picture.P[slot]
-    for i in range(6):
-        picture.coarse[i, slot] = x[i]
-    _accelerate(picture, slot)
-    picture.coarse_sigma[0, slot] = np.sqrt(P[0] + P[7] + P[14])
-    picture.coarse_sigma[1, slot] = np.sqrt(P[21] + P[28] + P[35])
-    picture.coarse_ns[slot] = picture.epoch[slot]
-
-
-@kernel
-def coast_on(picture, slots, t_ns, every_ns, limit_ns, limit_m):
-    """Tracks that were just predicted to ``t_ns`` for want of measurements now coast; which may go on, (n,) bool.
-
-    Not one unseen for ``limit_ns``, nor one whose position sigma exceeds ``limit_m``.
-    """
-    kept = np.zeros(slots.shape[0], np.bool_)
-    for i in range(slots.shape[0]):
-        slot = slots[i]
-        picture.status[slot] = _COASTING
-        refresh_coarse(picture, slot)
-        picture.due[slot] = next_tick(t_ns + 1, every_ns)
-        kept[i] = t_ns - picture.last_ob[slot] < limit_ns and picture.coarse_sigma[0, slot] <= limit_m
-    return kept
-
-
-@kernel
-def _accelerate(picture, slot):
-    c = picture.coarse
-    r2 = c[0, slot] ** 2 + c[1, slot] ** 2 + c[2, slot] ** 2
-    w = -3.986004415e14 / (r2 * np.sqrt(r2))
-    for i in range(3):
-        c[6 + i, slot] = w * c[i, slot]
-
-
-@kernel
-def refresh_all(picture, t_ns, model):
-    """Take every coarse state that is too old for ``t_ns`` there."""
-    r = np.zeros(3)
-    v = np.zeros(3)
-    for slot in range(picture.high[0]):
-        if picture.active[slot] and abs(t_ns - picture.coarse_ns[slot]) > COARSE_NS:
-            dt = (t_ns - picture.coarse_ns[slot]) * 1e-9
-            for i in range(3):
-                r[i] = picture.coarse[i, slot]
-                v[i] = picture.coarse[3 + i, slot]
-            coarse_step(r, v, dt, model)
-            for i in range(3):
-                picture.coarse[i, slot] = r[i]
-                picture.coarse[3 + i, slot] = v[i]
-            _accelerate(picture, slot)
-            # along track a velocity error grows three times as fast as on a straight line
-            picture.coarse_sigma[0, slot] += 3.0 * abs(dt) * picture.coarse_sigma[1, slot]
-            picture.coarse_ns[slot] = t_ns
-
-
-@kernel
-def _select(picture, z, t_ns, slots, n, room):
-    """Append the tracks whose cone holds the line of sight of ``z`` to ``slots`` from ``n``; the new count, or -1."""
-    c = picture.coarse
-    sx, sy, sz = z[FIRST_COLUMN], z[FIRST_COLUMN + 1], z[FIRST_COLUMN + 2]
-    lx, ly, lz = z[FIRST_COLUMN + 6], z[FIRST_COLUMN + 7], z[FIRST_COLUMN + 8]
-    angle = np.sqrt(max(z[FIRST_COLUMN + 18], z[FIRST_COLUMN + 19]))
-    for slot in range(picture.high[0]):
-        if not picture.active[slot]:
-            continue
-        dt = (t_ns - picture.coarse_ns[slot]) * 1e-9
-        half = 0.5 * dt * dt
-        dx = c[0, slot] + dt * c[3, slot] + half * c[6, slot] - sx
-        dy = c[1, slot] + dt * c[4, slot] + half * c[7, slot] - sy
-        dz = c[2, slot] + dt * c[5, slot] + half * c[8, slot] - sz
-        along = dx * lx + dy * ly + dz * lz
-        across2 = dx * dx + dy * dy + dz * dz - along * along
-        sigma = picture.coarse_sigma[0, slot] + abs(dt) * picture.coarse_sigma[1, slot]
-        cone = CONE_M + CONE_SIGMAS * (sigma + angle * along)
-        if along > 0.0 and across2 <= cone * cone:
-            if n >= room:
-                return -1
-            slots[n] = slot
-            n += 1
-    return n
-
-
-@kernel
-def pairs_of_scan(picture, ms, start, end, rules, room):
-    """Pairs worth a trial for measurements ``start`` to ``end`` of one scan, into ``room``; -1: too many."""
-    refresh_all(picture, ms.t[start], rules.model)
-    n = 0
-    for row in range(start, end):
-        after = _select(picture, ms.z[row], ms.t[row], room.slots, n, room.slots.shape[0])
-        if after < 0:
-            return -1
-        for i in range(n, after):
-            room.rows[i] = row
-        n = after
-    return n
 
 
 @kernel

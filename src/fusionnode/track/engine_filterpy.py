@@ -14,7 +14,8 @@ from filterpy.kalman import ExtendedKalmanFilter
 from numpy.polynomial.legendre import Legendre
 
 from fusionnode.core.types import MEASUREMENT, Channel, StructArray
-from fusionnode.track.associate import Log, Measurements, Room, refresh_coarse
+from fusionnode.track.associate import Log, Measurements, Room
+from fusionnode.track.coarse import refresh_coarse
 from fusionnode.track.dynamics import MU, step_length
 from fusionnode.track.filter import BENT, MOST_ITERATIONS
 from fusionnode.track.picture import Picture, Rules

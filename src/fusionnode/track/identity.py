@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy.stats import chi2
 
 from fusionnode.core.types import Status
-from fusionnode.track.associate import refresh_all, refresh_coarse
+from fusionnode.track.coarse import refresh_all, refresh_coarse
 from fusionnode.track.engine import Engine
 from fusionnode.track.initiate import NewOrbit
 from fusionnode.track.picture import RING, Picture, Rules

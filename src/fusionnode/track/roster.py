@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusionnode.core.types import Status
-from fusionnode.track.associate import refresh_coarse
+from fusionnode.track.coarse import refresh_coarse
 from fusionnode.track.picture import NEVER, Picture
 
 

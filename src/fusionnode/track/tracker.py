@@ -19,17 +19,15 @@ from fusionnode.track.associate import (
     Measurements,
     Room,
     assign,
-    coast_on,
     commit,
     commit_pairs,
     cost_of,
     gate,
     make_log,
     make_room,
-    pairs_of_scan,
-    refresh_coarse,
     scan_end,
 )
+from fusionnode.track.coarse import coast_on, refresh_coarse
 from fusionnode.track.dynamics import model as gravity_model
 from fusionnode.track.engine import Engine, NumbaEngine
 from fusionnode.track.identity import GATE, continued_by, double_of, recent_hits, seen_beside
@@ -46,6 +44,7 @@ from fusionnode.track.picture import (
     touch,
 )
 from fusionnode.track.roster import Roster
+from fusionnode.track.select import pairs_of_scan
 from fusionnode.track.sensing import COLUMNS, FIRST_COLUMN
 
 CHUNK = 4096
