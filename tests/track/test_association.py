@@ -60,8 +60,11 @@ def test_a_sorted_sky_selects_just_what_a_look_at_every_track_does(seed: int) ->
     seen = x[rng.choice(n, 60)] + rng.normal(scale=2_000.0, size=(60, 6)) * [1, 1, 1, 0, 0, 0]
     scan = measure(seen, np.zeros(60), rng, sigma=(20.0, 10 ** rng.uniform(-5, -1.5), 0.5))
     ms = associate.Measurements(
-        scan.view(np.float64).reshape(60, COLUMNS), scan["t_meas_ns"].copy(), scan["sensor"].copy(), scan["channels"].copy()
-    )  # fmt: skip
+        scan.view(np.float64).reshape(60, COLUMNS),
+        scan["t_meas_ns"].copy(),
+        scan["sensor"].copy(),
+        scan["channels"].copy(),
+    )
     rules = picture.make_rules(station(), GRAVITY)
     room = associate.make_room(n, 60 * n)
     count = select.pairs_of_scan(tracks, ms, 0, 60, rules, room)

@@ -94,7 +94,7 @@ def parse(text: str) -> tuple[list[ElementSet], int]:
     if "CCSDS_OMM_VERS" in start:
         return _from_omm(_kvn(text))
     if "MEAN_MOTION" in start.split("\n", 1)[0]:
-        return _from_omm(csv.DictReader(io.StringIO(text.lstrip())))
+        return _from_omm(_csv(text))
     return _from_tle(text)
 
 
@@ -159,6 +159,13 @@ def _designator(short: str) -> str:
         return short
     century = "19" if int(short[:2]) >= 57 else "20"
     return f"{century}{short[:2]}-{short[2:]}"
+
+
+def _csv(text: str) -> list[dict[str, Any]]:
+    try:
+        return list(csv.DictReader(text.lstrip().splitlines()))
+    except csv.Error as error:
+        raise ValueError(f"begins like CSV, but does not parse: {error}") from None
 
 
 def _from_omm(entries: Iterable[Mapping[str, Any]]) -> tuple[list[ElementSet], int]:
