@@ -91,11 +91,9 @@ def report(rounds: int = 5) -> None:
         best, median = ({k: float(f(v)) for k, v in took.items()} for f in (np.min, np.median))
         print(f"\n{n} tracks (results at most {apart():.1g} sigma apart)")
         for name in work:
-            print(
-                f"  {name:16s} best {best[name]:10.3f} us, median {median[name]:10.3f} us"
-                f" = {1e6 / median[name]:11,.0f} pairs/s;"
-                f" {best[PLAIN] / best[name]:7.2f} x plain filterpy (best), {median[PLAIN] / median[name]:.2f} x (median)"
-            )
+            line = f"  {name:16s} best {best[name]:10.3f} us, median {median[name]:10.3f} us"
+            line += f" = {1e6 / median[name]:11,.0f} pairs/s; {best[PLAIN] / best[name]:7.2f} x"
+            print(f"{line} (best), {median[PLAIN] / median[name]:7.2f} x (median) plain filterpy")
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def node() -> Iterator[Chain]:
         station(text)  # a fault in it should be told here
         config.write_text(STATION + text)
         daemon = subprocess.Popen(
-            [sys.executable, "-m", "fusionnode", "run", "--config", str(config), "--json"],
+            [sys.executable, "-m", "fusionnode", "run", "--config", str(config), "--log-json"],
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,

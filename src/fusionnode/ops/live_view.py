@@ -33,6 +33,7 @@ LABEL: Final = "white"
 UNKNOWN: Final = "bright_magenta"
 
 _WIDE: Final = 96
+_VERY_WIDE: Final = 108
 _ORDER: Final = ("confirmed", "coasting", "tentative")
 _HEADER_LINES: Final = 3
 _FRAME_LINES: Final = 3  # two borders and a row of titles
@@ -77,7 +78,7 @@ def render(view: View, sky: LocalSky, *, width: int, height: int) -> RenderableT
     wanted = _FRAME_LINES + max(len(view.states), 1)
     log_lines = min(max(room - wanted, 0), 2 + 8)
     log_lines = log_lines if log_lines >= 3 else 0
-    parts: list[RenderableType] = [_header(view, wide), _tracks(view, sky, room - log_lines, wide), sensors]
+    parts: list[RenderableType] = [_header(view, wide), _tracks(view, sky, room - log_lines, width), sensors]
     if log_lines:
         parts.append(_log(view.stream.log, log_lines))
     if view.footer is not None:
@@ -137,10 +138,11 @@ def _health(view: View) -> Text:
     return Text("no gaps", STYLES["confirmed"])
 
 
-def _tracks(view: View, sky: LocalSky, lines: int, wide: bool) -> RenderableType:
+def _tracks(view: View, sky: LocalSky, lines: int, width: int) -> RenderableType:
+    wide = width >= _WIDE
     table = _table(wide)
     columns = ["", "track", "object", "orbit", "km", "az °", "el °", "1σ", "seen", "sensors"]
-    if wide:
+    if width >= _VERY_WIDE:
         columns[-1:-1] = ["upd."]
     numbers = {"km", "az °", "el °", "1σ", "seen", "upd."}
     for name in columns:
@@ -161,7 +163,7 @@ def _tracks(view: View, sky: LocalSky, lines: int, wide: bool) -> RenderableType
     look_of = {s["trackId"]: look for (s, _), look in zip(with_site, looks, strict=True)}
     now = view.stream.node_time
     for state in shown:
-        table.add_row(*_track_row(state, look_of.get(state["trackId"]), now, wide))
+        table.add_row(*_track_row(state, look_of.get(state["trackId"]), now, width))
     if len(shown) < len(states):
         table.add_row("", Text(f"and {len(states) - len(shown)} more", LABEL))
     if not states:
@@ -170,7 +172,7 @@ def _tracks(view: View, sky: LocalSky, lines: int, wide: bool) -> RenderableType
     return _panel(table, title, height=min(lines, _FRAME_LINES + max(len(states), 1)))
 
 
-def _track_row(state: ObjectState, look: Look | None, now: str | None, wide: bool) -> list[Text]:
+def _track_row(state: ObjectState, look: Look | None, now: str | None, width: int) -> list[Text]:
     status = state["status"]
     style = STYLES[status]
     name = Text("uncorrelated", UNKNOWN) if state["uct"] else Text(state["name"] or state["idOnOrbit"], style)
@@ -180,15 +182,15 @@ def _track_row(state: ObjectState, look: Look | None, now: str | None, wide: boo
         place = [f"{look.range_km:,.0f}", f"{look.az_deg:.1f}", f"{look.el_deg:.1f}"]
     row = [
         Text(SIGNS[status], style),
-        Text(state["trackId"] if wide else state["trackId"].rpartition("-")[2], style),
+        Text(state["trackId"] if width >= _WIDE else state["trackId"].rpartition("-")[2], style),
         name,
         Text(orbit_kind(state), LABEL),
         *(Text(text, "bright_white") for text in place),
         Text(metres(position_sigma_m(state)), "bright_white"),
         Text(seconds(age_s), LABEL if status == "confirmed" else style),
-        Text((" + " if wide else "+").join(state["sensors"]), LABEL),
+        Text("+".join(state["sensors"]), LABEL),
     ]
-    if wide:
+    if width >= _VERY_WIDE:
         row[-1:-1] = [Text(str(state["updates"]), LABEL)]
     return row
 
