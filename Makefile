@@ -44,7 +44,7 @@ bench: $(READY) ## benchmarks, and ratios against plain filterpy and bare pyzmq
 	$(BIN)/python tests/bench/ratios.py
 
 picture: $(READY) ## draw the README's picture of the live view anew
-	$(BIN)/fusionnode demo --picture docs/live_view.svg
+	$(BIN)/fusionnode demo --no-view --duration 22 --picture docs/live_view.svg
 
 lock: $(READY) ## resolve the dependencies anew
 	$(BIN)/python -m pip install --quiet pip-tools

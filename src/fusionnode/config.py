@@ -142,7 +142,7 @@ class Tracking(_Model):
     gate_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.9999
     outlier_channels: Annotated[int, Field(ge=0, le=1)] = 1
     zonal_degree: Annotated[int, Field(ge=2, le=6)] = 6
-    accel_noise_psd_m2_s3: Positive = 1.0e-6
+    accel_noise_psd_m2_s3: Positive = 3.0e-6
     confirm_hits: Annotated[int, Field(ge=2, le=8)] = 6
     confirm_revisits: Annotated[int, Field(ge=2, le=1000)] = 12
     tentative_limit_s: Positive = 30.0

@@ -23,7 +23,7 @@ def register(subparsers: Any) -> None:
         "subscriber; show the picture live; end with a summary against truth. Exit code 0 only if all held.",
     )
     parser.add_argument(
-        "--duration", type=_duration, default=45.0, metavar="S", help="seconds to run (default: %(default)g)"
+        "--duration", type=_duration, default=40.0, metavar="S", help="seconds to run (default: %(default)g)"
     )
     parser.add_argument(
         "--seed", type=_seed, default=1, metavar="N", help="of all noise and errors (default: %(default)d)"

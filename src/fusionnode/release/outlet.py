@@ -98,7 +98,6 @@ class Outlet:
         """Hand over messages, in order, without waiting; gives the number of those dropped."""
         if not messages:
             return 0
-        self.digest.update(messages)
         self.watch()
         dropped = 0
         for first in range(0, len(messages), _BATCH):
@@ -110,6 +109,7 @@ class Outlet:
             for topic, payload in batch:
                 self._cache.apply(topic, payload)
         self.dropped += dropped
+        self.digest.update(messages)  # last: the subscribers need not wait for it
         return dropped
 
     def watch(self) -> bool:
