@@ -28,7 +28,11 @@ print(json.dumps({"code": code, "late": late}))
 
 def compiled_after_warmup(*argv: object) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", WATCH, *map(str, argv)], capture_output=True, text=True, check=True, timeout=280
+        [sys.executable, "-c", WATCH, *map(str, argv)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=280,
     )
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["code"] == 0
