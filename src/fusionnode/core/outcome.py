@@ -47,7 +47,6 @@ class Outcome(StrEnum):
     GATED_OUT = "gated_out"  # near a track's direction, outside its gate, and part of nothing else
     UNASSOCIATED = "unassociated"  # near nothing known, and part of nothing new within the window
     TRACK_LIMIT = "track_limit"  # would have made a track, but there are as many as the config allows
-    FLUSHED = "flushed"  # still pending when the node stopped
 
 
 PENDING = "pending"
