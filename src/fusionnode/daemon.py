@@ -137,7 +137,8 @@ def run(config_path: Path, log: Log, *, debug: bool = False) -> tuple[int, dict[
     stream_epoch = f"{config.node.id}-{SystemClock().now_ns():x}"
     log("starting", version=__version__, node=config.node.id, stream_epoch=stream_epoch)
     started = clock_module.monotonic_ns()
-    pipeline = build_pipeline(config, config_path, stream_epoch)
+    with _interruptible():
+        pipeline = build_pipeline(config, config_path, stream_epoch)
     log("warmed_up", seconds=round((clock_module.monotonic_ns() - started) / 1e9, 2))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with ExitStack() as stack:
@@ -356,6 +357,21 @@ class Wake:
         """Give the descriptors back."""
         os.close(self._read)
         os.close(self._write)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGINT ends the process at once: while kernels compile, the compiler's callbacks would swallow an exception."""
+
+    def leave(number: int, _frame: object) -> None:
+        os.write(2, b"fusionnode: interrupted while starting\n")
+        os._exit(128 + number)
+
+    before = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

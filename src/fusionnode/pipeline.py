@@ -35,6 +35,7 @@ from fusionnode.track.tracker import Tracker, merged
 
 SECOND_NS = 1_000_000_000
 ENGINES: dict[str, Callable[[], Engine]] = {"numba": NumbaEngine, "filterpy": FilterpyEngine}
+_TENTATIVE = int(Status.TENTATIVE)
 _AGREE_ON_TIME = 3
 """Measurements that must have come as late as a time before recorded data's clock goes there."""
 
@@ -170,7 +171,9 @@ class Pipeline:
                     messages += self.encoder.tombstones([event])
                 continue
             if not self._config.publish.tentative:
-                event = event[event["status"] != Status.TENTATIVE]
+                tentative = event["status"] == _TENTATIVE
+                if tentative.any():
+                    event = event[~tentative]
             if len(event):
                 self._published.update(event["track"].tolist())
                 if self.on_states is not None:

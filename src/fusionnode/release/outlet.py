@@ -28,6 +28,7 @@ from fusionnode.release.wire import Message, StreamDigest
 _BATCH = 256  # messages in one feed message: bounds what the feed's queue can hold
 _FEED_HIGH_WATER = 1_024  # feed messages
 _RESTART_NS = 1_000_000_000  # a publisher that cannot live is not started more often than this
+_WATCH_NS = 50_000_000
 _READY_LINE_BYTES = 4_096
 
 
@@ -68,6 +69,7 @@ class Outlet:
         self._feed: zmq.Socket[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._started_ns = 0
+        self._watch_at_ns = 0
         self._starts = 0
 
     @property
@@ -98,7 +100,10 @@ class Outlet:
         """Hand over messages, in order, without waiting; gives the number of those dropped."""
         if not messages:
             return 0
-        self.watch()
+        now = clock.monotonic_ns()
+        if now >= self._watch_at_ns:  # asking the kernel each time would cost more than the sending
+            self._watch_at_ns = now + _WATCH_NS
+            self.watch()
         dropped = 0
         for first in range(0, len(messages), _BATCH):
             batch = messages[first : first + _BATCH]

@@ -255,6 +255,9 @@ class Tracker:
                     self._review(slot)
 
     def _count_used(self, sensors: npt.NDArray[np.int32], outcome: Outcome) -> None:
+        if len(sensors) == 1:
+            self._outcomes.add(self._sensors[sensors[0]], outcome)
+            return
         for sensor, count in enumerate(np.bincount(sensors, minlength=0)):
             self._outcomes.add(self._sensors[sensor], outcome, int(count))
 
