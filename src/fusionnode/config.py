@@ -7,6 +7,7 @@ file, key, what was expected.
 from __future__ import annotations
 
 import tomllib
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,9 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from fusionnode.core.types import MAX_SENSORS
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=1e-3, le=1e8, allow_inf_nan=False)]
+SecondsOrZero = Annotated[float, Field(ge=0, le=1e8, allow_inf_nan=False)]
 
 
 class ConfigError(Exception):
@@ -47,8 +50,8 @@ class Clock(_Model):
 
     mode: Literal["system", "scaled", "data"] = "system"
     epoch_utc: str | None = None
-    anchor_unix_s: float | None = None
-    rate: Positive = 1.0
+    anchor_unix_s: Annotated[float, Field(ge=0, le=4e9, allow_inf_nan=False)] | None = None
+    rate: Annotated[float, Field(ge=1e-3, le=1e6, allow_inf_nan=False)] = 1.0
 
     @model_validator(mode="after")
     def _scaled_needs_epoch(self) -> Clock:
@@ -92,7 +95,7 @@ class Sensor(_Model):
     range_convention: Literal["one_way", "round_trip"] = "one_way"
     time_tag: Literal["bounce", "receive"] = "bounce"
     aberration: Literal["removed", "included", "stellar"] = "removed"
-    revisit_s: Positive = 1.0
+    revisit_s: Seconds = 1.0
     max_range_m: Positive = 6.0e7
     min_elevation_deg: Annotated[float, Field(ge=-90, le=90)] = -2.0
     max_sigma_factor: Positive = 1000.0
@@ -111,7 +114,7 @@ class SerialLink(_Model):
     device: str
     baud: Annotated[int, Field(ge=300, le=12_000_000)] = 115_200
     codec: Name = "frames"
-    retry_s: Positive = 0.25
+    retry_s: Seconds = 0.25
 
 
 class ZmqLink(_Model):
@@ -136,26 +139,26 @@ class Tracking(_Model):
     """
 
     engine: Literal["numba", "filterpy"] = "numba"
-    hold_back_s: NonNegative = 0.25
-    transit_s: NonNegative = 1.0
-    tick_s: Positive = 1.0
+    hold_back_s: SecondsOrZero = 0.25
+    transit_s: SecondsOrZero = 1.0
+    tick_s: Seconds = 1.0
     gate_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.9999
     outlier_channels: Annotated[int, Field(ge=0, le=1)] = 1
     zonal_degree: Annotated[int, Field(ge=2, le=6)] = 6
     accel_noise_psd_m2_s3: Positive = 3.0e-6
     confirm_hits: Annotated[int, Field(ge=2, le=8)] = 6
     confirm_revisits: Annotated[int, Field(ge=2, le=1000)] = 12
-    tentative_limit_s: Positive = 30.0
+    tentative_limit_s: Seconds = 30.0
     coast_after_revisits: Positive = 5.0
-    coast_limit_s: Positive = 43_200.0
-    coast_publish_s: Positive = 10.0
+    coast_limit_s: Seconds = 43_200.0
+    coast_publish_s: Seconds = 10.0
     drop_position_sigma_m: Positive = 100_000.0
     initiation_points: Annotated[int, Field(ge=3, le=16)] = 4
-    initiation_window_s: Positive = 20.0
+    initiation_window_s: Seconds = 20.0
     initiation_buffer: Annotated[int, Field(ge=8, le=65_536)] = 8_192
     initiation_max_velocity_sigma_m_s: Positive = 300.0
     max_tracks: Annotated[int, Field(ge=16, le=1_000_000)] = 65_536
-    future_tolerance_s: Positive = 2.0
+    future_tolerance_s: Seconds = 2.0
 
 
 class Catalogue(_Model):
@@ -176,8 +179,8 @@ class Publish(_Model):
     endpoint: Annotated[str, Field(pattern=r"^(tcp|ipc)://.+")] = "tcp://127.0.0.1:5600"
     snapshot_endpoint: Annotated[str, Field(pattern=r"^(tcp|ipc)://.+")] = "tcp://127.0.0.1:5601"
     allow_non_loopback: bool = False
-    heartbeat_s: Positive = 1.0
-    sensor_state_s: Positive = 1.0
+    heartbeat_s: Seconds = 1.0
+    sensor_state_s: Seconds = 1.0
     tentative: bool = False
     high_water_mark: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
 
@@ -232,6 +235,12 @@ class Config(_Model):
         for name, link in self.link.items():
             if isinstance(link, ZmqLink) and not link.connect and not link.allow_non_loopback:
                 _require_loopback(f"link.{name}.endpoint", link.endpoint)
+            if isinstance(link, ZmqLink):
+                _require_port(f"link.{name}.endpoint", link.endpoint)
+        _require_port("publish.endpoint", self.publish.endpoint)
+        _require_port("publish.snapshot_endpoint", self.publish.snapshot_endpoint)
+        if self.publish.endpoint == self.publish.snapshot_endpoint:
+            raise ValueError(f"publish.snapshot_endpoint: {self.publish.endpoint} is also publish.endpoint")
         if not self.publish.allow_non_loopback:
             _require_loopback("publish.endpoint", self.publish.endpoint)
             _require_loopback("publish.snapshot_endpoint", self.publish.snapshot_endpoint)
@@ -299,11 +308,22 @@ def _first_fault(error: ValidationError) -> str:
     return f"{key}: {text}" if key else text
 
 
+def _require_port(key: str, endpoint: str) -> None:
+    if endpoint.startswith("tcp://"):
+        port = endpoint.rpartition(":")[2]
+        if port != "*" and not (port.isdigit() and 1 <= int(port) <= 65_535):
+            raise ValueError(f"{key}: expected a port from 1 to 65535 (is {port!r})")
+
+
 def _require_loopback(key: str, endpoint: str) -> None:
-    if endpoint.startswith(("ipc://", "inproc://")):
+    if not endpoint.startswith("tcp://"):
         return
-    host = endpoint.removeprefix("tcp://").rsplit(":", 1)[0]
-    if host != "localhost" and host != "[::1]" and not host.startswith("127."):
+    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        local = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        local = False
+    if not local:
         raise ValueError(
             f"{key}: {endpoint} is not a loopback address; the stream is not encrypted yet, "
             "so this needs allow_non_loopback = true"

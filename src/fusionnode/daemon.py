@@ -43,6 +43,8 @@ SWITCH_INTERVAL_S = 0.0005
 """The interpreter's default of 5 ms would be the largest part of a detection's latency."""
 _SHORTEST_WAIT_S = 0.002
 _JOIN_S = 30.0
+_SET_BACK_NS = 1_000_000_000
+_CREEP = 10  # a clock that was set back is waited for at a tenth of the pace
 _LAST_READS = 100  # a sensor that never pauses must not keep the node from stopping
 _DROP_LOG_NS = 10_000_000_000  # an overload is not to be made worse by talking about it
 
@@ -140,6 +142,9 @@ def run(config_path: Path, log: Log, *, debug: bool = False) -> tuple[int, dict[
     with _interruptible():
         pipeline = build_pipeline(config, config_path, stream_epoch)
     log("warmed_up", seconds=round((clock_module.monotonic_ns() - started) / 1e9, 2))
+    now_ns = clock.now_ns()
+    if now_ns and not pipeline.orientation.covers(now_ns):
+        log("earth_orientation_outrun", **pipeline.orientation_report(), remedy="update astropy-iers-data")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with ExitStack() as stack:
         # From here on there is something to end cleanly.
@@ -184,6 +189,8 @@ class Node:
     _stopping: threading.Event = field(init=False, default_factory=threading.Event)
     _faults: list[tuple[str, BaseException]] = field(init=False, default_factory=list)
     _last_ns: int = field(init=False, default=0)
+    _mono_ns: int = field(init=False, default=0)
+    _set_back: bool = field(init=False, default=False)
     _wait_s: float = field(init=False)
     _next_drop_log_ns: int = field(init=False, default=0)
 
@@ -320,7 +327,7 @@ class Node:
         self.pipeline.feed(batch)
 
     def _now_ns(self) -> int:
-        """The time of a tick; a computer's clock that was set back must not turn the node's.
+        """The time of a tick, which never turns back.
 
         Not later than what still waits came in: after a stall, or under overload, the node would otherwise
         call its own backlog late.
@@ -329,11 +336,32 @@ class Node:
             self.clock.advance(self.pipeline.newest_ns)
             t_ns = self.clock.now_ns()
         else:
-            t_ns = self.clock.now_ns()
+            t_ns = self._unless_set_back(self.clock.now_ns())
             waiting_ns = self._inbox.oldest_ns()
             t_ns = t_ns if waiting_ns is None else min(t_ns, waiting_ns)
         self._last_ns = max(self._last_ns, t_ns)
         return self._last_ns
+
+    def _unless_set_back(self, t_ns: int) -> int:
+        """``t_ns``; or, while a computer's clock that was set back has not caught up, a time that creeps on, so that
+        heartbeats do not end. Detections stamped with the new time are late until then; the log says so.
+        """
+        mono_ns = clock_module.monotonic_ns()
+        elapsed_ns, self._mono_ns = mono_ns - self._mono_ns, mono_ns
+        behind_ns = self._last_ns - t_ns
+        if behind_ns < _SET_BACK_NS:
+            if self._set_back:
+                self.log("clock_caught_up")
+                self._set_back = False
+            return t_ns
+        if not self._set_back:
+            self._set_back = True
+            self.log(
+                "clock_set_back",
+                seconds=round(behind_ns / 1e9, 3),
+                consequence="detections are late until it catches up",
+            )
+        return self._last_ns + elapsed_ns // _CREEP
 
 
 class Wake:

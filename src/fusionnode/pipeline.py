@@ -16,8 +16,9 @@ from fusionnode.codec import registry
 from fusionnode.config import Config
 from fusionnode.core.outcome import PENDING, Outcome, Outcomes
 from fusionnode.core.refframes import EarthOrientation
+from fusionnode.core.schema import REASON_NODE_STOPPED
+from fusionnode.core.timescales import utc_text
 from fusionnode.core.types import (
-    DETECTION,
     Decoded,
     KnownObject,
     LinkRecord,
@@ -35,6 +36,8 @@ from fusionnode.track.tracker import Tracker, merged
 
 SECOND_NS = 1_000_000_000
 ENGINES: dict[str, Callable[[], Engine]] = {"numba": NumbaEngine, "filterpy": FilterpyEngine}
+_BELIEVABLE_NS = 86_400 * SECOND_NS
+"""How far beyond the clock of recorded data its last measurements may be at the end."""
 _TENTATIVE = int(Status.TENTATIVE)
 _AGREE_ON_TIME = 3
 """Measurements that must have come as late as a time before recorded data's clock goes there."""
@@ -65,6 +68,7 @@ class Pipeline:
         """False where nobody subscribes (files): no messages are made, and `on_states` gives the results."""
         self._config = config
         self._known = known
+        self.orientation = orientation
         self._decoders = {
             name: registry.make(link.codec, _source_of_link(name), self.outcomes, config.sensor_ids())
             for name, link in config.link.items()
@@ -77,6 +81,11 @@ class Pipeline:
         self._tracker = Tracker(config, orientation, self.outcomes, known, ENGINES[config.tracking.engine]())
         self._watch = SensorWatch(config)
         self._data_clock = config.clock.mode == "data"
+        self._believable_ns = (
+            _BELIEVABLE_NS
+            if self._data_clock
+            else self._hold_back_ns + self._settle_ns + round(config.tracking.future_tolerance_s * SECOND_NS)
+        )
         self._newest = [0] * _AGREE_ON_TIME
         self.encoder = StreamEncoder(
             node_id=config.node.id,
@@ -98,7 +107,7 @@ class Pipeline:
     @property
     def newest_ns(self) -> int:
         """Time of the newest measurement that two others bear out, TAI ns; 0 before. The clock of recorded data."""
-        return self._newest[0]
+        return min((t for t in self._newest if t), default=0)
 
     def feed(self, records: Sequence[LinkRecord]) -> None:
         """Decode, correct and hold back what came over links; nothing is published yet."""
@@ -137,20 +146,25 @@ class Pipeline:
         return self._fuse(t_ns - self._hold_back_ns, t_ns - self._settle_ns) + self._periodic(t_ns)
 
     def finish(self, t_ns: int) -> list[Message]:
-        """No more will come: fuse what was held back, and give the last messages of the stream."""
+        """No more will come: fuse what was held back, tell that the tracks end here, and end the stream."""
         for link_id in self._decoders:
             self.link_event(link_id, t_ns, False)
-        end_ns = max(t_ns, self._ordering.newest_ns or 0)
-        messages = self._fuse(end_ns, end_ns) if t_ns > 0 else []
+        messages: list[Message] = []
+        if t_ns > 0:
+            self._ordering.refuse_after(t_ns + self._believable_ns)
+            messages = self._fuse(max(t_ns, self._ordering.newest_ns or 0), t_ns)
         self._tracker.finish()
+        if self.streaming:
+            gone = [Tombstone(track, t_ns, REASON_NODE_STOPPED) for track in sorted(self._published)]
+            messages += self.encoder.tombstones(gone)
+        self._published.clear()
         return messages + self._periodic(t_ns, force=t_ns > 0)
 
     def _take(self, decoded: Decoded, t_rx_ns: int) -> None:
-        self._watch.note_reports(decoded.reports)
+        self._watch.note(decoded)
         detections = decoded.detections
         if len(detections) == 0:
             return
-        self._watch.note_detections(detections)
         measurements = self._measurer.measure(detections, None if self._data_clock else t_rx_ns)
         self._ordering.push(measurements)
         if self._data_clock and len(measurements):
@@ -207,7 +221,17 @@ class Pipeline:
             "sensors": self._detection_ledger(),
             "tracks": {s.name.lower(): int(np.count_nonzero(status == s)) for s in Status},
             "tracks_begun": self._tracker.begun,
+            "states_not_finite": self.encoder.not_finite,
+            "earth_orientation": self.orientation_report(),
         }
+
+    def orientation_report(self) -> dict[str, object]:
+        """Until when the table of Earth orientation reaches, and whether it was asked for more."""
+        return {"valid_to": utc_text(self.orientation.valid_to_ns), "outrun": bool(self.orientation.clamped)}
+
+    def strangers(self) -> list[str]:
+        """Sensors without a configuration that sent detections."""
+        return self._watch.strangers()
 
     def _detection_ledger(self) -> dict[str, dict[str, int]]:
         """By sensor: detections in, each outcome, and what still waits for one."""
@@ -258,6 +282,3 @@ def build(config: Config, stream_epoch: str) -> Pipeline:
 def _source_of_link(name: str) -> str:
     """Links and sensors may have the same names; their counters may not."""
     return f"link:{name}"
-
-
-__all__ = ["DETECTION", "Pipeline", "build"]

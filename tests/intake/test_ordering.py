@@ -75,7 +75,8 @@ def test_the_order_does_not_depend_on_arrival_or_batches(
     assert keys(ordering.flush()) == sorted(rows)
 
 
-def test_what_differs_only_in_time_of_reception_is_a_duplicate() -> None:
+def test_a_number_and_time_that_a_sensor_had_before_make_a_duplicate() -> None:
+    """Whatever it says the second time (interface document, section 6)."""
     outcomes = Outcomes()
     ordering = Ordering(0, NAMES, outcomes)
     first, again, other = (measurements((5, 1, 9)) for _ in range(3))
@@ -84,9 +85,30 @@ def test_what_differs_only_in_time_of_reception_is_a_duplicate() -> None:
     for batch in (first, other, again):
         ordering.push(batch)
     out = ordering.flush()
-    assert out["range_m"].tolist() == [0.0, 7.0]
+    assert out["range_m"].tolist() == [0.0]
     assert out["t_rx_ns"][0] == 10
+    assert outcomes.as_dict() == {"camera": {"duplicate": 2}}
+
+
+def test_of_a_sensor_that_does_not_count_only_what_is_equal_is_a_duplicate() -> None:
+    outcomes = Outcomes()
+    ordering = Ordering(0, NAMES, outcomes)
+    first, again, other = (measurements((5, 1, 0)) for _ in range(3))
+    again["t_rx_ns"] = 20
+    other["range_m"] = 7.0
+    for batch in (first, other, again):
+        ordering.push(batch)
+    assert ordering.flush()["range_m"].tolist() == [0.0, 7.0]
     assert outcomes.as_dict() == {"camera": {"duplicate": 1}}
+
+
+def test_what_no_clock_came_near_is_refused_at_the_end() -> None:
+    outcomes = Outcomes()
+    ordering = Ordering(0, NAMES, outcomes)
+    ordering.push(measurements((5, 1, 1), (10**18, 1, 2)))
+    ordering.refuse_after(100)
+    assert ordering.flush()["t_meas_ns"].tolist() == [5]
+    assert outcomes.as_dict() == {"camera": {"time_in_future": 1}}
 
 
 def test_a_copy_of_what_was_released_is_late() -> None:

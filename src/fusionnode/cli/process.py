@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from fusionnode import daemon
     from fusionnode.cli.errors import CommandError
     from fusionnode.cli.report import print_summary
+    from fusionnode.config import Clock
     from fusionnode.core import clock
     from fusionnode.record.reader import is_journal
 
@@ -45,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("expected files of observations, or one journal's folder, not several of these")
     if folders and not is_journal(folders[0]):
         raise CommandError(f"{folders[0]}: expected a folder with journal segments")
-    engine = daemon.build_pipeline(config, args.config, "process")
+    # Files tell the time themselves; a journal has the ticks it had.
+    timed = config if folders else config.model_copy(update={"clock": Clock(mode="data")})
+    engine = daemon.build_pipeline(timed, args.config, "process")
     lines = 0
     with _opened(args.out) as file:
 
@@ -74,6 +77,12 @@ def run(args: argparse.Namespace) -> int:
         **engine.summary(),
     }
     print_summary(summary, as_json=args.json)
+    for name in engine.strangers():
+        print(
+            f"fusionnode: {name} has detections but no configuration; if it stands for a name in a file, give a "
+            "sensor that name (sensor.X.participants)",
+            file=sys.stderr,
+        )
     if records == 0:
         print("fusionnode: there was nothing to process in what was given", file=sys.stderr)
         return 1
@@ -107,13 +116,11 @@ def _process_files(paths: list[Path], engine: Pipeline, batch: int, sensor_ids: 
     detections = detections[np.argsort(detections["t_meas_ns"], kind="stable")]
     # As if they had come in without delay.
     detections["t_rx_ns"] = detections["t_meas_ns"]
-    t_ns = 0
     for first in range(0, len(detections), batch):
         part = detections[first : first + batch]
-        t_ns = int(part["t_meas_ns"][-1])
         engine.feed_detections(part)
-        engine.tick(t_ns)
-    engine.finish(t_ns)
+        engine.tick(engine.newest_ns)
+    engine.finish(engine.newest_ns)
     return len(detections)
 
 

@@ -32,7 +32,7 @@ TOPICS = {
 
 REASON_DROPPED = "dropped"
 REASON_MERGED = "merged"
-REASON_SPLIT = "split"
+REASON_SPLIT = "split"  # reserved: the tracker does not split tracks yet
 REASON_NODE_STOPPED = "node_stopped"
 
 STATUSES = ("tentative", "confirmed", "coasting")

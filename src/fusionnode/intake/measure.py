@@ -256,7 +256,9 @@ def _screen(
             if present & bit:
                 value[i, c], sigma = detected[i, _DETECTED + c], detected[i, _DETECTED + 4 + c]
                 finite = finite and np.isfinite(value[i, c]) and np.isfinite(sigma)
+                # a sigma of 0 asks for the usual one; one that is absurdly small would outvote all else
                 within = within and 0.0 <= sigma <= usual * row[_SIGMA_FACTOR]
+                within = within and (sigma == 0.0 or sigma * row[_SIGMA_FACTOR] >= usual)
                 if c == 2:
                     within = within and abs(value[i, c]) <= np.pi / 2 + 1e-9
                 value[i, c] = (value[i, c] - row[_BIAS + c]) * scale

@@ -18,7 +18,9 @@ _COMPARED = [name for name in MEASUREMENT.names or () if name != "t_rx_ns"]
 
 
 class Ordering:
-    """Holds measurements until they are released in order; counts and drops late ones and exact duplicates.
+    """Holds measurements until they are released in order; counts and drops late ones and duplicates.
+
+    A duplicate has the sensor, number and time of an earlier one.
 
     ``names`` are the sensors' names, by the index that measurements carry.
     """
@@ -85,6 +87,18 @@ class Ordering:
             held = held[due]
         return self._in_order(held)
 
+    def refuse_after(self, t_ns: int) -> None:
+        """Drop what is held from after ``t_ns``, as in the future: no clock ever came near it."""
+        for i, batch in enumerate(self._held):
+            wild = batch["t_meas_ns"] > t_ns
+            if wild.any():
+                self._count(batch[wild], Outcome.TIME_IN_FUTURE)
+                self._held[i] = batch[~wild]
+        self._held = [batch for batch in self._held if len(batch)]
+        self._oldest_ns = min((int(b["t_meas_ns"].min()) for b in self._held), default=-_NEVER)
+        if self.newest_ns is not None:
+            self.newest_ns = min(self.newest_ns, t_ns)
+
     def flush(self) -> StructArray:
         """Everything held, in order."""
         return np.zeros(0, MEASUREMENT) if self.newest_ns is None else self.release(self.newest_ns)
@@ -98,10 +112,20 @@ class Ordering:
         if not same.any():
             return due
         same &= (due["sensor"][1:] == due["sensor"][:-1]) & (due["seq"][1:] == due["seq"][:-1])
-        return self._without_duplicates(due, same) if same.any() else due
+        # a sensor that does not count sends zeros: there, only what is equal in all is the same
+        numbered = np.flatnonzero(same & (due["seq"][1:] != 0)) + 1
+        unnumbered = same & (due["seq"][1:] == 0)
+        repeated = np.zeros(len(due), np.bool_)
+        repeated[numbered] = True
+        if unnumbered.any():
+            repeated[self._equal_in_all(due, unnumbered)] = True
+        if not repeated.any():
+            return due
+        self._count(due[repeated], Outcome.DUPLICATE)
+        return due[~repeated]
 
-    def _without_duplicates(self, due: StructArray, same: npt.NDArray[np.bool_]) -> StructArray:
-        """Drop those that equal an earlier one in all but the time of reception."""
+    def _equal_in_all(self, due: StructArray, same: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Of runs that are the ``same`` (n - 1,) as the one before: those equal to an earlier one but for t_rx."""
         suspects = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
         parts = [due[name][suspects].reshape(len(suspects), -1).astype(np.float64) for name in _COMPARED[1:]]
         parts.insert(0, due["t_meas_ns"][suspects].reshape(-1, 1).view(np.float64))
@@ -109,10 +133,7 @@ class Ordering:
         _, first = np.unique(rows.view(f"V{rows.itemsize * rows.shape[1]}").reshape(-1), return_index=True)
         duplicate = np.ones(len(suspects), np.bool_)
         duplicate[first] = False
-        if not duplicate.any():
-            return due
-        self._count(due[suspects[duplicate]], Outcome.DUPLICATE)
-        return np.delete(due, suspects[duplicate])
+        return suspects[duplicate]
 
     def _count(self, measurements: StructArray, outcome: Outcome) -> None:
         counts = np.bincount(measurements["sensor"], minlength=len(self._names))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fusionnode.config import Config
-from fusionnode.core.types import DetectionFlag, ReportKind, SensorReport, StructArray
+from fusionnode.core.types import Decoded, DetectionFlag, ReportKind, StructArray
 
 _REMEMBERED = 256
 _SILENT_REVISITS = 20.0
 _SILENT_AT_LEAST_S = 10.0
 """Twice the longest time between two status messages that the sensor interface allows."""
 _MOST_STRANGERS = 64
+_RESTARTED = 100_000
+"""A sequence number that is further off than this began anew (the sensor rebooted, or its counter wrapped)."""
 OTHER_STRANGERS = "sensor:other"
 
 
@@ -23,12 +24,26 @@ class _Seen:
     def __init__(self) -> None:
         self.count = 0
         self.last_rx_ns = 0
-        self.last_meas_ns = 0
+        self.newest_seq: int | None = None
+        self.missed = 0
         self.latency_s: deque[float] = deque(maxlen=_REMEMBERED)
         self.flags: int | None = None
         self.reported: dict[str, int | float] = {}
         self.counted_at_ns = 0
         self.counted = 0
+
+    def count_missed(self, seqs: list[int]) -> None:
+        """Sequence numbers of what came, in any order: how many in between did not come?"""
+        top = max(seqs)
+        if top == 0:
+            return  # this sensor does not count
+        if self.newest_seq is not None:
+            ahead = top - self.newest_seq
+            if 0 < ahead < _RESTARTED:
+                self.missed += max(0, ahead - len(seqs))
+            elif -_RESTARTED < ahead <= 0:
+                return  # an old one, late
+        self.newest_seq = top
 
 
 class SensorWatch:
@@ -40,12 +55,27 @@ class SensorWatch:
         self._seen = {name: _Seen() for name in config.sensor}
         self._strangers: dict[str, int] = {}
 
-    def note_detections(self, detections: StructArray) -> None:
-        """Take DETECTION[n] as they came in, used later or not."""
+    def note(self, decoded: Decoded) -> None:
+        """Take what came over one link at once: detections, used later or not, and what sensors said of themselves."""
+        numbers: dict[str, list[int]] = {}
+        self._note_detections(decoded.detections, numbers)
+        for report in decoded.reports:
+            name = self._name_of.get(report.sensor_id)
+            if name is None:
+                continue
+            seen = self._seen[name]
+            seen.last_rx_ns = max(seen.last_rx_ns, report.t_rx_ns)
+            seen.flags = report.flags
+            numbers.setdefault(name, []).append(report.seq)
+            if report.kind is ReportKind.STATUS:
+                seen.reported = report.fields
+        for name, seqs in numbers.items():
+            self._seen[name].count_missed(seqs)
+
+    def _note_detections(self, detections: StructArray, numbers: dict[str, list[int]]) -> None:
         ids = detections["sensor_id"]
-        lone = len(detections) == 1  # sorting is a third of what this costs for one
-        for sensor_id in ids.tolist() if lone else np.unique(ids).tolist():
-            rows = detections if lone else detections[ids == sensor_id]
+        for sensor_id in np.unique(ids).tolist() if len(ids) > 1 else ids.tolist():
+            rows = detections[ids == sensor_id] if len(detections) > 1 else detections
             name = self._name_of.get(sensor_id)
             if name is None:
                 key = f"sensor:{sensor_id}"
@@ -56,22 +86,10 @@ class SensorWatch:
             seen = self._seen[name]
             seen.count += len(rows)
             seen.last_rx_ns = max(seen.last_rx_ns, int(rows["t_rx_ns"][-1]))
-            seen.last_meas_ns = max(seen.last_meas_ns, int(rows["t_meas_ns"][-1]))
             seen.flags = int(rows["flags"][-1])
             late = (rows["t_rx_ns"][-_REMEMBERED:] - rows["t_meas_ns"][-_REMEMBERED:]) * 1e-9
             seen.latency_s.extend(late.tolist())
-
-    def note_reports(self, reports: Sequence[SensorReport]) -> None:
-        """Take what sensors said of themselves."""
-        for report in reports:
-            name = self._name_of.get(report.sensor_id)
-            if name is None:
-                continue
-            seen = self._seen[name]
-            seen.last_rx_ns = max(seen.last_rx_ns, report.t_rx_ns)
-            seen.flags = report.flags
-            if report.kind is ReportKind.STATUS:
-                seen.reported = report.fields
+            numbers[name] = rows["seq"].tolist()
 
     def count(self, name: str) -> int:
         """Detections so far from a sensor, or from a stranger."""
@@ -106,6 +124,7 @@ class SensorWatch:
                 "latencyP50S": float(np.median(latency)) if len(latency) else None,
                 "latencyMaxS": float(latency.max()) if len(latency) else None,
                 "timeLocked": None if seen.flags is None else bool(seen.flags & DetectionFlag.TIME_LOCKED),
+                "missed": seen.missed,
                 "reported": seen.reported,
             }
         return states

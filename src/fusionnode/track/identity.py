@@ -16,33 +16,58 @@ GATE = float(chi2.ppf(0.9999, 6))
 MERGE_M = 3_000.0
 """Tracks further apart than this are not the same object, whatever their covariances say."""
 CONTINUE_FACTOR = 25.0
-CONTINUE_FLOOR = np.diag([1.0e6] * 3 + [1.0e2] * 3)
-"""An orbit continues a track within the track's covariance times the factor plus this floor (m^2, m^2/s^2)."""
+MANOEUVRE_M_S = 10.0
+ASTRAY_M = 300.0
+"""What continues a track that lost its object lies within the track's covariance times the factor, plus what being led
+astray, or a manoeuvre since its last measurement, can make (at most MERGE_M / 3).
+"""
 
 
-def seen_beside(picture: Picture, slot: int, times_ns: npt.NDArray[np.int64]) -> bool:
-    """Whether the track in ``slot`` was updated at one of these times: then what else was seen there is another."""
-    return bool(np.intersect1d(recent_hits(picture, slot), times_ns).size)
+def same_scan(
+    picture: Picture, slot: int, sensors: npt.NDArray[np.int64], times_ns: npt.NDArray[np.int64]
+) -> bool:
+    """Whether the track in ``slot`` was updated by one of these sensors at its time here: then what else the sensor
+    saw at that time is another object.
+    """
+    n = min(RING, int(picture.ring_n[slot]))
+    mine = set(zip(picture.ring_sensor[slot, :n].tolist(), picture.ring[slot, :n].tolist(), strict=True))
+    return any(hit in mine for hit in zip(sensors.tolist(), times_ns.tolist(), strict=True))
+
+
+def seen_beside(picture: Picture, slot: int, other: int) -> bool:
+    """Whether two tracks were updated in the same scan lately: then they are two objects."""
+    n = min(RING, int(picture.ring_n[other]))
+    return same_scan(picture, slot, picture.ring_sensor[other, :n], picture.ring[other, :n])
 
 
 def recent_hits(picture: Picture, slot: int) -> npt.NDArray[np.int64]:
     """Times of the newest hits, TAI ns, in no order."""
-    return picture.ring[slot, : min(RING, int(picture.hits[slot]))]
+    return picture.ring[slot, : min(RING, int(picture.ring_n[slot]))]
 
 
 def double_of(picture: Picture, engine: Engine, rules: Rules, slot: int) -> int | None:
-    """Another track that is the one in ``slot`` within both covariances, and was not seen beside it."""
-    p = picture
-    t_ns = int(p.epoch[slot])
-    for other in _within(p, rules, p.x[slot, :3], t_ns, 1.0):
-        if other == slot or p.epoch[other] > t_ns or seen_beside(p, other, recent_hits(p, slot)):
-            continue
-        _bring(p, engine, rules, other, t_ns)
-        d = p.x[slot] - p.x[other]
-        both = (p.P[slot] + p.P[other]).reshape(6, 6)
-        if np.linalg.norm(d[:3]) < MERGE_M and _distance2(d, both) <= GATE:
+    """Another track that is the one in ``slot``, and was not seen beside it."""
+    for other in _within(picture, rules, picture.x[slot, :3], int(picture.epoch[slot]), CONTINUE_FACTOR):
+        if other != slot and are_one(picture, engine, rules, slot, other):
             return other
     return None
+
+
+def are_one(picture: Picture, engine: Engine, rules: Rules, slot: int, other: int) -> bool:
+    """Whether the tracks are one object: within both covariances, never seen beside each other. ``other`` is taken to
+    the time of the one in ``slot``; if nothing has seen it for a while, it may have gone astray.
+    """
+    p = picture
+    t_ns = int(p.epoch[slot])
+    if p.epoch[other] > t_ns or seen_beside(p, slot, other):
+        return False
+    _bring(p, engine, rules, other, t_ns)
+    d = p.x[slot] - p.x[other]
+    P = p.P[other].reshape(6, 6)
+    if p.status[other] == Status.COASTING:
+        P = _loosened(P, t_ns - int(p.last_ob[other]))
+    both = p.P[slot].reshape(6, 6) + P
+    return bool(np.linalg.norm(d[:3]) < MERGE_M) and _distance2(d, both) <= GATE
 
 
 def continued_by(picture: Picture, engine: Engine, rules: Rules, orbit: NewOrbit) -> int | None:
@@ -54,14 +79,19 @@ def continued_by(picture: Picture, engine: Engine, rules: Rules, orbit: NewOrbit
     end = int(t[-1])
     best, best_d2 = None, GATE
     for other in _within(p, rules, orbit.x[:3], end, CONTINUE_FACTOR):
-        if p.epoch[other] > end or seen_beside(p, other, t):
+        if p.epoch[other] > end or same_scan(p, other, orbit.used["sensor"], t):
             continue
         _bring(p, engine, rules, other, end)
-        both = (orbit.P + CONTINUE_FACTOR * p.P[other]).reshape(6, 6) + CONTINUE_FLOOR
+        both = orbit.P.reshape(6, 6) + _loosened(p.P[other].reshape(6, 6), end - int(p.last_ob[other]))
         d2 = _distance2(orbit.x - p.x[other], both)
         if d2 <= best_d2:
             best, best_d2 = other, d2
     return best
+
+
+def _loosened(P: npt.NDArray[np.float64], unseen_ns: int) -> npt.NDArray[np.float64]:
+    drift = min(ASTRAY_M + MANOEUVRE_M_S * unseen_ns * 1e-9, MERGE_M / 3.0)
+    return CONTINUE_FACTOR * P + np.diag([drift**2] * 3 + [MANOEUVRE_M_S**2] * 3)
 
 
 def _within(p: Picture, rules: Rules, r: npt.NDArray[np.float64], t_ns: int, factor: float) -> list[int]:

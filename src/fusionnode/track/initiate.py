@@ -30,9 +30,11 @@ class NewOrbit(NamedTuple):
 class Initiator:
     """The memory of one sensor's unassociated measurements, bounded in time and number."""
 
-    def __init__(self, tracking: Tracking) -> None:
+    def __init__(self, tracking: Tracking, revisit_s: float) -> None:
         self._enough = tracking.initiation_points
-        self._window_ns = int(tracking.initiation_window_s * 1e9)
+        # a slow sensor needs longer for as many points
+        window_s = max(tracking.initiation_window_s, 1.5 * (tracking.initiation_points + 1) * revisit_s)
+        self.window_ns = int(window_s * 1e9)
         self._most = tracking.initiation_buffer
         self._max_velocity_sigma = tracking.initiation_max_velocity_sigma_m_s
         self._first = self._end = 0  # what is remembered lies in between
@@ -58,7 +60,7 @@ class Initiator:
         and how many measurements were let go (near a track, not near one).
         """
         t_ns = int(measurement["t_meas_ns"])
-        gone = self.forget(t_ns - self._window_ns)
+        gone = self.forget(t_ns - self.window_ns)
         if self.pending == self._most:
             more = self._let_go(1)
             gone = gone[0] + more[0], gone[1] + more[1]

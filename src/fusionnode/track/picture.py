@@ -33,6 +33,8 @@ class Picture(NamedTuple):
     status: npt.NDArray[np.uint8]  # (N,) Status
     hits: npt.NDArray[np.int64]  # (N,) measurements used
     ring: npt.NDArray[np.int64]  # (N, RING) times of the newest hits, TAI ns
+    ring_sensor: npt.NDArray[np.int64]  # (N, RING) and by which sensors
+    ring_n: npt.NDArray[np.int64]  # (N,) entries made since the track was placed
     sensors: npt.NDArray[np.uint64]  # (N,) bit i: sensor i contributed
     object: npt.NDArray[np.int64]  # (N,) row of the catalogue, or -1
     due: npt.NDArray[np.int64]  # (N,) TAI ns, when it wants attention if no measurement comes
@@ -54,7 +56,7 @@ class Rules(NamedTuple):
     confirm_hits: int
     confirm_ns: npt.NDArray[np.int64]  # (sensors,) window for confirm_hits
     coast_after_ns: npt.NDArray[np.int64]  # (sensors,)
-    tentative_ns: int
+    tentative_ns: npt.NDArray[np.int64]  # (sensors,)
     tick_ns: int
 
 
@@ -72,6 +74,8 @@ def make_picture(capacity: int) -> Picture:
         status=np.zeros(n, np.uint8),
         hits=np.zeros(n, np.int64),
         ring=np.zeros((n, RING), np.int64),
+        ring_sensor=np.zeros((n, RING), np.int64),
+        ring_n=np.zeros(n, np.int64),
         sensors=np.zeros(n, np.uint64),
         object=np.full(n, -1, np.int64),
         due=np.full(n, NEVER, np.int64),
@@ -94,7 +98,10 @@ def make_rules(config: Config, model: npt.NDArray[np.float64]) -> Rules:
         confirm_hits=t.confirm_hits,
         confirm_ns=(revisit * t.confirm_revisits * 1e9).astype(np.int64),
         coast_after_ns=(revisit * t.coast_after_revisits * 1e9).astype(np.int64),
-        tentative_ns=int(t.tentative_limit_s * 1e9),
+        # a slow sensor's track must live to see the next detection
+        tentative_ns=(np.maximum(t.tentative_limit_s, revisit * t.coast_after_revisits) * 1e9).astype(
+            np.int64
+        ),
         tick_ns=int(t.tick_s * 1e9),
     )
 
@@ -114,17 +121,19 @@ def touch(picture, slot, t_ns, sensor, rules):
     p = picture
     before = p.status[slot]
     p.last_ob[slot] = t_ns
-    p.ring[slot, p.hits[slot] % RING] = t_ns
+    p.ring[slot, p.ring_n[slot] % RING] = t_ns
+    p.ring_sensor[slot, p.ring_n[slot] % RING] = sensor
+    p.ring_n[slot] += 1
     p.hits[slot] += 1
     p.sensors[slot] |= np.uint64(1) << np.uint64(sensor)
     if before == _COASTING:
         p.status[slot] = _CONFIRMED
-    elif before == _TENTATIVE and p.hits[slot] >= rules.confirm_hits:
-        oldest = p.ring[slot, (p.hits[slot] - rules.confirm_hits) % RING]
+    elif before == _TENTATIVE and p.ring_n[slot] >= rules.confirm_hits:
+        oldest = p.ring[slot, (p.ring_n[slot] - rules.confirm_hits) % RING]
         if t_ns - oldest <= rules.confirm_ns[sensor]:
             p.status[slot] = _CONFIRMED
     status = p.status[slot]
-    wait = rules.tentative_ns if status == _TENTATIVE else rules.coast_after_ns[sensor]
+    wait = rules.tentative_ns[sensor] if status == _TENTATIVE else rules.coast_after_ns[sensor]
     due = next_tick(t_ns + wait, rules.tick_ns)
     if status == before and p.due[slot] != NEVER:
         due = max(due, p.due[slot])

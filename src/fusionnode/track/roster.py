@@ -37,7 +37,7 @@ class Roster:
             return None
         p.active[slot] = True
         p.x[slot], p.P[slot], p.epoch[slot], p.last_ob[slot] = x, P, t_ns, t_ns
-        p.status[slot], p.hits[slot], p.sensors[slot] = Status.TENTATIVE, 0, 0
+        p.status[slot], p.hits[slot], p.ring_n[slot], p.sensors[slot] = Status.TENTATIVE, 0, 0, 0
         p.object[slot], p.due[slot], p.review[slot] = -1, NEVER, NEVER
         refresh_coarse(p, slot)
         return slot
@@ -75,7 +75,8 @@ class Roster:
         p.number[fresh], p.number[stale] = number, gone
         p.sensors[fresh] |= p.sensors[stale]
         p.hits[fresh] += p.hits[stale]
-        p.review[fresh] = 2 * p.hits[fresh]
+        if p.status[fresh] == Status.TENTATIVE and p.status[stale] != Status.TENTATIVE:
+            p.status[fresh] = Status.CONFIRMED
         self.identify(stale, -1)
         self.identify(fresh, row)
         return number, gone

@@ -30,7 +30,7 @@ from fusionnode.track.associate import (
 from fusionnode.track.coarse import coast_on, refresh_coarse
 from fusionnode.track.dynamics import model as gravity_model
 from fusionnode.track.engine import Engine, NumbaEngine
-from fusionnode.track.identity import GATE, continued_by, double_of, recent_hits, seen_beside
+from fusionnode.track.identity import GATE, are_one, continued_by, double_of, recent_hits
 from fusionnode.track.initiate import Initiator, NewOrbit, can_initiate
 from fusionnode.track.lanes import workspace
 from fusionnode.track.picture import (
@@ -51,6 +51,8 @@ CHUNK = 4096
 Z_SITE_R, Z_LOS, Z_RANGE, Z_VAR = (FIRST_COLUMN + i for i in (0, 6, 15, 17))
 """Columns of a MEASUREMENT seen as float64."""
 DAY_NS = 86_400_000_000_000
+REVIEW_HITS = 100
+"""A track's identity is looked at again after so many hits, and while young at every doubling of them."""
 NEAREST_M = 500_000.0
 """How far a known object is taken to be at least, where no range was measured."""
 Event = StructArray | Tombstone
@@ -136,7 +138,7 @@ class Tracker:
         self._room: Room = make_room(config.tracking.max_tracks, 256)
         self._log: Log = make_log(CHUNK)
         self._w = workspace()
-        self._initiators = [Initiator(config.tracking) for _ in self._sensors]
+        self._initiators = [Initiator(config.tracking, s.revisit_s) for s in config.sensor.values()]
         self._next_due = NEVER  # may be early (a measurement put it off), never late
         self._events: list[Event] = []
 
@@ -152,7 +154,7 @@ class Tracker:
         self._sweep_to(t_ns)
         for sensor, initiator in enumerate(self._initiators):
             if initiator.pending:
-                self._let_go(sensor, initiator.forget(t_ns - int(self._config.initiation_window_s * 1e9)))
+                self._let_go(sensor, initiator.forget(t_ns - initiator.window_ns))
 
     def finish(self) -> None:
         """Nothing will come any more: give what still waits an outcome."""
@@ -392,20 +394,18 @@ class Tracker:
     def _review(self, slot: int) -> None:
         """Is this track another's double, or a known object's?"""
         p = self.picture
-        p.review[slot] = 2 * p.hits[slot]
+        p.review[slot] = p.hits[slot] + min(int(p.hits[slot]), REVIEW_HITS)
         double = double_of(p, self._engine, self._rules, slot)
         if double is not None:
             self._merge(slot, double)
-        elif p.object[slot] >= 0:
-            p.review[slot] = NEVER
-        elif self._names is not None:
+        elif p.object[slot] < 0 and self._names is not None:
             found = self._names.correlate(p.x[slot], p.P[slot].reshape(6, 6), int(p.epoch[slot]), GATE)
             if found is None:
                 return
             holder = self._roster.track_of_object.get(found[0])
             if holder is None:
                 self._roster.identify(slot, found[0])
-            elif not seen_beside(p, holder, recent_hits(p, slot)):
+            elif are_one(p, self._engine, self._rules, slot, holder):
                 self._merge(slot, holder)
 
     def _merge(self, slot: int, other: int) -> None:
@@ -413,5 +413,6 @@ class Tracker:
         p = self.picture
         fresh, stale = (slot, other) if p.last_ob[slot] >= p.last_ob[other] else (other, slot)
         number, _ = self._roster.take_over(fresh, stale)
+        p.review[fresh] = p.hits[fresh] + REVIEW_HITS
         self._end(stale, int(p.epoch[slot]), REASON_MERGED, number)
         self._events.append(report(p, np.array([fresh])))
