@@ -42,6 +42,19 @@ WRONG = [
     ('"tcp://127.0.0.1:5550"', '"tcp://*:5550"', r"link\.telescope_socket\.endpoint: .*loopback"),
     ('mode = "system"', 'mode = "scaled"', r"clock: .*epoch_utc and anchor_unix_s"),
     ("[node]", "[node", r"not TOML"),
+    (
+        '"tcp://127.0.0.1:5550"',
+        '"tcp://127.0.0.1:99999"',
+        r"link\.telescope_socket\.endpoint: .*65535.*99999",
+    ),
+    ('"tcp://127.0.0.1:5550"', '"tcp://127.evil.org:5550"', r"link\.telescope_socket\.endpoint: .*loopback"),
+    (
+        '"tcp://127.0.0.1:5601"',
+        '"tcp://127.0.0.1:5600"',
+        r"publish\.snapshot_endpoint: .*also publish\.endpoint",
+    ),
+    ("hold_back_s = 0.25", "hold_back_s = 1e300", r"tracking\.hold_back_s: .*1e\+300"),
+    ("[journal]", "heartbeat_s = 1e-12\n[journal]", r"publish\.heartbeat_s: .*1e-12"),
     ("confirm_hits = 6", "confirm_hits = 99", r"tracking\.confirm_hits: .*8.*99"),
 ]
 
@@ -66,3 +79,20 @@ def test_a_wrong_configuration_is_told_in_one_line(
 def test_a_file_that_is_not_there_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--config", "nowhere.toml"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_reference_of_keys_is_what_the_models_say(capsys: pytest.CaptureFixture[str]) -> None:
+    """Made by: fusionnode check --keys > docs/CONFIGURATION.md"""
+    assert main(["check", "--keys"]) == 0
+    reference = Path(__file__).resolve().parents[1] / "docs" / "CONFIGURATION.md"
+    assert capsys.readouterr().out == reference.read_text(encoding="utf-8")
+
+
+def test_check_looks_into_the_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "station.toml"
+    path.write_text(STATION.replace("elements/demo.tle", "rubbish.tle"), encoding="utf-8")
+    (tmp_path / "rubbish.tle").write_bytes(b"\x00\xff no elements")
+    assert main(["check", "--config", str(path)]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "catalogue.files" in shown

@@ -20,6 +20,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from wirelib import Interface, frame, frames, pack, read_interface, unpack
 
+OUTSIDE = ("rubbish", "unfinished")
+"""What stands before the first delimiter and after the last one: bytes, not frames. A capture is cut anywhere."""
+
 FOLDER = Path(__file__).resolve().parent.parent / "vectors"
 
 RULES = {
@@ -133,7 +136,8 @@ def faults(interface: Interface, path: Path) -> list[str]:
         return []
     seen: Counter[str] = Counter()
     for verdict, data in frames(interface, read_hex(hex_path)):
-        seen["rubbish_bytes" if verdict == "rubbish" else verdict] += len(data) if verdict == "rubbish" else 1
+        outside = verdict in OUTSIDE
+        seen["rubbish_bytes" if outside else verdict] += len(data) if outside else 1
     expected = Counter(vector["expect"])
     expected["accepted"] += expected.pop("bad_field", 0)  # values are not judged here
     return [] if +seen == +expected else [f"{path.name}: expected {dict(+expected)}, decoded {dict(+seen)}"]
@@ -162,19 +166,20 @@ def check(interface: Interface) -> int:
 
 
 def decode(interface: Interface, path: Path) -> int:
-    """Print every frame; 0 if all were good."""
+    """Print every frame; 0 if there were any and all were good."""
     data = read_hex(path) if path.suffix == ".hex" else path.read_bytes()
-    bad = 0
+    good = bad = 0
     for verdict, content in frames(interface, data):
         if verdict == "accepted":
             name = interface.message_name(content[1])
             assert name is not None
+            good += 1
             fields = " ".join(f"{key}={value}" for key, value in unpack(interface, name, content).items())
             print(f"{name}: {fields}")
         else:
-            bad += 1
+            bad += verdict not in OUTSIDE
             print(f"{verdict}: {content.hex(' ')}")
-    return 1 if bad else 0
+    return 1 if bad or not good else 0
 
 
 def main(arguments: list[str]) -> int:

@@ -160,8 +160,8 @@ def frame(message: bytes) -> bytes:
 def frames(interface: Interface, stream: bytes) -> Iterator[tuple[str, bytes]]:
     """Every frame in a stream as (verdict, message or the raw frame); field values are not judged.
 
-    Verdicts: ``rubbish`` (before the first or after the last delimiter), ``too_long``, ``bad_cobs``, ``bad_crc``,
-    ``bad_length``, ``bad_version``, ``unknown_type``, ``accepted``.
+    Verdicts: ``rubbish`` (before the first delimiter), ``unfinished`` (after the last one), ``too_long``,
+    ``bad_cobs``, ``bad_crc``, ``bad_length``, ``bad_version``, ``unknown_type``, ``accepted``.
     """
     first, *segments = stream.split(b"\0")
     if first:
@@ -173,7 +173,7 @@ def frames(interface: Interface, stream: bytes) -> Iterator[tuple[str, bytes]]:
     if len(rest) > interface.constants["FN_MAX_MESSAGE"] + interface.constants["FN_CRC_SIZE"] + 1:
         yield "too_long", rest
     elif rest:
-        yield "rubbish", rest
+        yield "unfinished", rest
 
 
 def _judge(interface: Interface, segment: bytes) -> tuple[str, bytes]:

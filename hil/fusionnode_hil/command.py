@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fusionnode_hil.config import EmulatorConfig
+    from fusionnode_hil.links import Link
 
 # What a command needs is imported when it runs: the list of commands costs nothing.
 
@@ -34,7 +35,9 @@ def register_emulate(subparsers: Any) -> None:
     parser.add_argument(
         "--to", metavar="LINK", help="another link: pty:PATH, serial:DEVICE, tcp://HOST:PORT or ipc://PATH"
     )
-    parser.add_argument("--wait-ready", type=float, default=0.0, metavar="S", help="wait for a reader first")
+    parser.add_argument(
+        "--wait-ready", type=_not_negative, default=0.0, metavar="S", help="wait for a reader first"
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     parser.set_defaults(run=_one_line_errors(_emulate))
 
@@ -65,7 +68,11 @@ def register_playback(subparsers: Any) -> None:
     parser.add_argument("--baud", type=int, metavar="N", help="pace of a pty, or speed of a serial device")
     parser.add_argument("--bind", action="store_true", help="bind the ZeroMQ socket instead of connecting it")
     parser.add_argument(
-        "--wait-ready", type=float, default=30.0, metavar="S", help="longest wait for a reader (default 30)"
+        "--wait-ready",
+        type=_not_negative,
+        default=30.0,
+        metavar="S",
+        help="longest wait for a reader (default 30)",
     )
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     parser.set_defaults(run=_one_line_errors(_playback))
@@ -84,12 +91,15 @@ def _emulate(args: argparse.Namespace) -> int:
     emulator = Emulator(config, start_ns)
     # one that starts late misses the beginning; what it sends from then on is the same
     emulator.advance(clock.now_ns())
-    link = parse_target(args.to, baud=None, bind=False) if args.to else open_link(config.link)
     with stop_on_signal() as stop:
+        if args.to:
+            link = parse_target(args.to, baud=None, bind=False, stop=stop)
+        else:
+            link = open_link(config.link, stop)
         try:
             _say(args, f"{config.sensor.name}: {link.description}")
-            if args.wait_ready and not link.wait_ready(args.wait_ready):
-                _complain(f"{link.description}: nobody reads")
+            if args.wait_ready and not link.wait_ready(args.wait_ready) and not stop.is_set():
+                _complain(_nobody(link, args.wait_ready))
                 return 1
             until = None if args.duration is None else start_ns + round(args.duration * NS)
             sent = run(emulator, link, clock, stop, until_ns=until)
@@ -110,12 +120,12 @@ def _playback(args: argparse.Namespace) -> int:
     for path in args.files:
         read(path, dict(args.sensor), recording)
     messages = numbered(recording.in_order(), wire.TIME_LOCKED | wire.SIMULATED)
-    link = parse_target(args.to, baud=args.baud, bind=args.bind)
     with stop_on_signal() as stop:
+        link = parse_target(args.to, baud=args.baud, bind=args.bind, stop=stop)
         try:
             _say(args, f"{len(messages)} detections to {link.description}")
-            if not link.wait_ready(args.wait_ready):
-                _complain(f"{link.description}: nobody reads")
+            if not link.wait_ready(args.wait_ready) and not stop.is_set():
+                _complain(_nobody(link, args.wait_ready))
                 return 1
             started = time.monotonic()
             sent = play(messages, link, rate=args.rate, form=args.form, stop=stop)
@@ -133,6 +143,17 @@ def _playback(args: argparse.Namespace) -> int:
         },
     )
     return 0 if taken and sent == len(messages) and not link.dropped_bytes else 1
+
+
+def _nobody(link: Link, seconds: float) -> str:
+    from fusionnode_hil.links import ZmqLink
+
+    if isinstance(link, ZmqLink):
+        return (
+            f"{link.endpoint}: nobody took anything in {seconds:g} s: "
+            "is the node running, and is this its link's endpoint?"
+        )
+    return f"{link.description}: nobody reads, for {seconds:g} s"
 
 
 def _clock(config: EmulatorConfig, anchor_unix_s: float | None) -> tuple[Any, int]:

@@ -240,6 +240,8 @@ def parse(tree: dict[str, Any], path: Path) -> EmulatorConfig:
     Raises:
         ConfigError: as for `load`.
     """
+    if "node" in tree:
+        raise ConfigError(f"{path}: this is a node's configuration; an emulator's has [sensor] kind and seed")
     objects = tree.get("objects")
     if isinstance(objects, dict) and isinstance(objects.get("files"), list):
         files = [str(path.parent / f) if isinstance(f, str) else f for f in objects["files"]]

@@ -25,6 +25,12 @@ BITS_PER_BYTE = 10
 CHUNK = 32
 """Bytes handed over at once on a paced line: what a UART's FIFO would gather."""
 
+SLICE_S = 0.1
+"""How soon a wait notices that it has to stop."""
+
+LAST_WAIT_S = 0.5
+"""How long what was already sent may still take to arrive once told to stop."""
+
 
 class LinkError(Exception):
     """The link cannot be set up; the text is one line."""
@@ -61,12 +67,37 @@ class Link(Protocol):
         ...
 
 
+class Deadline:
+    """The end of a wait: after ``seconds``, or ``grace_s`` after ``stop`` was set, if that is earlier."""
+
+    def __init__(self, seconds: float, stop: threading.Event | None, grace_s: float = 0.0) -> None:
+        self._end = time.monotonic() + seconds
+        self._stop = stop
+        self._grace_s = grace_s
+
+    def passed(self) -> bool:
+        """Whether to give up."""
+        now = time.monotonic()
+        if self._stop is not None and self._stop.is_set():
+            self._end = min(self._end, now + self._grace_s)
+        return now >= self._end
+
+    def slice_s(self) -> float:
+        """How long to wait before looking again."""
+        return max(0.0, min(SLICE_S, self._end - time.monotonic()))
+
+
 class Pace:
     """A line's baud rate on an absolute schedule: errors of single sleeps do not add up."""
 
     def __init__(self, baud: int | None) -> None:
         self._byte_s = BITS_PER_BYTE / baud if baud else 0.0
         self._free = 0.0
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether there is no rate to keep."""
+        return not self._byte_s
 
     def chunks(self, data: bytes) -> list[bytes]:
         """``data`` in the pieces that `wait` is called for."""
@@ -91,17 +122,26 @@ class PtyLink:
     counted. `plug` and `unplug` may be called while another thread writes.
     """
 
-    def __init__(self, path: str | Path, baud: int | None = None, *, stall_s: float = 1.0) -> None:
-        """``stall_s``: how long a write waits for a reader that does not read.
+    def __init__(
+        self,
+        path: str | Path,
+        baud: int | None = None,
+        *,
+        stall_s: float = 1.0,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """``stall_s``: how long a write waits for a reader that does not read. ``stop`` ends every wait.
 
         Raises:
             LinkError: if the symlink cannot be made.
         """
         self.path = Path(path)
         self._stall_s = stall_s
+        self._stop = stop
         self._lock = threading.RLock()
         self.dropped_bytes = 0
         self._pace = Pace(baud)
+        self.paced = not self._pace.unlimited
         self._master = -1
         self.slave_name = ""
         self.plug()
@@ -129,7 +169,7 @@ class PtyLink:
         os.set_blocking(master, False)
         self._master = master
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._need_folder()
             if self.path.exists() and not self.path.is_symlink():
                 raise LinkError(f"{self.path}: exists and is not a symbolic link")
             fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
@@ -142,6 +182,14 @@ class PtyLink:
         except LinkError:
             self.unplug()
             raise
+
+    def _need_folder(self) -> None:
+        """One folder inside of the working folder (``run/``) is made; any other is the user's to make."""
+        folder = self.path.parent
+        if len(folder.parts) == 1 and not folder.is_absolute() and folder.name != "..":
+            folder.mkdir(exist_ok=True)
+        if not folder.is_dir():
+            raise LinkError(f"{self.path}: there is no folder {folder}")
 
     def unplug(self) -> None:
         """Take the device away: readers see a hang-up, the symlink is gone."""
@@ -169,15 +217,15 @@ class PtyLink:
             self._write_now(memoryview(piece))
 
     def _write_now(self, data: memoryview) -> None:
-        end = 0.0
+        stalled: Deadline | None = None
         while data:
             taken = self._take(data)
             data = data[taken:]
             if taken:
-                end = 0.0
+                stalled = None
                 continue
-            end = end or time.monotonic() + self._stall_s
-            if not self.has_reader() or time.monotonic() > end:
+            stalled = stalled or Deadline(self._stall_s, self._stop)
+            if not self.has_reader() or stalled.passed():
                 self.dropped_bytes += len(data)
                 return
             time.sleep(0.001)
@@ -204,9 +252,9 @@ class PtyLink:
 
     def wait_ready(self, timeout_s: float) -> bool:
         """See `Link.wait_ready`. Opening a tty discards what was sent before, so this comes first."""
-        end = time.monotonic() + timeout_s
+        end = Deadline(timeout_s, self._stop)
         while not self.has_reader():
-            if time.monotonic() > end:
+            if end.passed():
                 return False
             time.sleep(0.01)
         time.sleep(0.2)  # the reader may still be setting its port up, and flush it
@@ -214,7 +262,7 @@ class PtyLink:
 
     def drain(self, timeout_s: float) -> bool:
         """See `Link.drain`. A master that closes takes unread bytes with it, so this comes before closing."""
-        end = time.monotonic() + timeout_s
+        end = Deadline(timeout_s, self._stop, LAST_WAIT_S)
         if not self.has_reader():
             return False
         probe = os.open(self.slave_name, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
@@ -223,7 +271,7 @@ class PtyLink:
             while quiet < 5:  # the kernel passes bytes on to the slave's side with a delay
                 waiting = struct.unpack("i", fcntl.ioctl(probe, termios.FIONREAD, b"\0" * 4))[0]
                 quiet = 0 if waiting else quiet + 1
-                if time.monotonic() > end:
+                if end.passed():
                     return False
                 time.sleep(0.01)
             return True
@@ -280,16 +328,30 @@ class ZmqLink:
     """A ZeroMQ PUSH socket; nothing comes back over it."""
 
     def __init__(
-        self, endpoint: str, *, bind: bool = False, high_water_mark: int = 1_000, wait_s: float = 1.0
+        self,
+        endpoint: str,
+        *,
+        bind: bool = False,
+        high_water_mark: int = 1_000,
+        wait_s: float = 1.0,
+        stop: threading.Event | None = None,
     ) -> None:
-        """``wait_s``: how long a write waits for room before its message is dropped."""
+        """``wait_s``: how long a write waits for room before its message is dropped. ``stop`` ends every wait.
+
+        Raises:
+            LinkError: if the endpoint cannot be used.
+        """
         self.description = f"zmq PUSH {'bound at' if bind else 'to'} {endpoint}"
         self.dropped_bytes = 0
-        self._wait_ms = round(wait_s * 1e3)
+        self._wait_s = wait_s
+        self._stop = stop
+        self._stalled = False
+        self._linger_s = 1.0
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
-        self._socket.setsockopt(zmq.LINGER, 1_000)
+        # A socket that connects takes messages before anybody is there; a handshake is how it knows.
+        self._handshakes = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         try:
             if bind:
                 self._socket.bind(endpoint)
@@ -302,45 +364,62 @@ class ZmqLink:
             raise LinkError(f"{endpoint}: {zmq.strerror(error.errno or 0)}") from None
 
     def write(self, data: bytes) -> None:
-        """See `Link.write`."""
-        try:
-            self._socket.send(data, zmq.NOBLOCK)
-        except zmq.Again:
-            if self._socket.poll(self._wait_ms, zmq.POLLOUT):
-                self._socket.send(data)
+        """See `Link.write`. Of messages that find no room one after the other, only the first waits."""
+        end = Deadline(0.0 if self._stalled else self._wait_s, self._stop)
+        while True:
+            try:
+                self._socket.send(data, zmq.NOBLOCK)
+            except zmq.Again:
+                if end.passed():
+                    self._stalled = True
+                    self.dropped_bytes += len(data)
+                    return
+                self._socket.poll(round(end.slice_s() * 1e3), zmq.POLLOUT)
             else:
-                self.dropped_bytes += len(data)
+                self._stalled = False
+                return
 
     def read(self) -> bytes:
         """Always nothing."""
         return b""
 
     def wait_ready(self, timeout_s: float) -> bool:
-        """True once a message could be sent; a socket that connects keeps them until the node is there."""
-        return bool(self._socket.poll(round(timeout_s * 1e3), zmq.POLLOUT))
+        """Wait until a PULL socket has shaken hands; a listener that is none, or silent, does not count."""
+        end = Deadline(timeout_s, self._stop)
+        while not self._handshakes.poll(round(end.slice_s() * 1e3)):
+            if end.passed():
+                return False
+        return True
 
     def drain(self, timeout_s: float) -> bool:
         """True: it is `close` that waits."""
-        self._socket.setsockopt(zmq.LINGER, round(timeout_s * 1e3))
+        self._linger_s = timeout_s
         return True
 
     def close(self) -> None:
         """See `Link.close`; waits for what is still on its way, at most as long as `drain` said."""
-        self._socket.close()
-        self._context.term()
+        self._socket.disable_monitor()
+        self._handshakes.close(0)
+        self._socket.close(linger=round(self._linger_s * 1e3))
+        # Only the end of the context tells that all has left, and it cannot be interrupted.
+        ending = threading.Thread(target=self._context.term, daemon=True)
+        ending.start()
+        end = Deadline(self._linger_s + 1.0, self._stop, LAST_WAIT_S)
+        while ending.is_alive() and not end.passed():
+            ending.join(SLICE_S)
 
 
-def open_link(config: LinkConfig) -> Link:
-    """The link a configuration names.
+def open_link(config: LinkConfig, stop: threading.Event | None = None) -> Link:
+    """The link a configuration names; ``stop`` ends its waits.
 
     Raises:
         LinkError: one line.
     """
     if isinstance(config, PtyLinkConfig):
-        return PtyLink(config.path, config.baud)
+        return PtyLink(config.path, config.baud, stop=stop)
     if isinstance(config, SerialLinkConfig):
         return SerialLink(config.device, config.baud)
-    return ZmqLink(config.endpoint, bind=config.bind, high_water_mark=config.high_water_mark)
+    return ZmqLink(config.endpoint, bind=config.bind, high_water_mark=config.high_water_mark, stop=stop)
 
 
 def _plain(error: Exception) -> str:

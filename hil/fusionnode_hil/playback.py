@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fusionnode.config import ConfigError
 from fusionnode.core import clock
 from fusionnode_hil import wire
-from fusionnode_hil.links import Link, LinkError, PtyLink, SerialLink, ZmqLink
+from fusionnode_hil.links import Link, PtyLink, SerialLink, ZmqLink
 from fusionnode_hil.times import NS
 from fusionnode_hil.wire_msgpack import Form, encode
 
@@ -50,24 +52,32 @@ def play(
                 break
             passed = messages[0].t_ns + (clock.monotonic_ns() - start) * rate
             batch = [message for message in batch if message.t_ns <= passed] or batch[:1]
-        whole = b"" if isinstance(link, ZmqLink) else b"".join(encode(batch, "frames"))
-        for data in [whole] if whole else encode(batch, form):
+        if isinstance(link, ZmqLink):
+            pieces = list(encode(batch, form))
+        elif isinstance(link, PtyLink) and link.paced:
+            # one by one: at 9600 baud a batch would take a quarter of a minute, deaf to ``stop``
+            batch = batch[:1]
+            pieces = list(encode(batch, "frames"))
+        else:
+            pieces = [b"".join(encode(batch, "frames"))]
+        for data in pieces:
             link.write(data)
         sent += len(batch)
     return sent
 
 
-def parse_target(text: str, *, baud: int | None, bind: bool) -> Link:
-    """The link of ``pty:PATH``, ``serial:DEVICE``, ``tcp://HOST:PORT`` or ``ipc://PATH``.
+def parse_target(text: str, *, baud: int | None, bind: bool, stop: threading.Event | None = None) -> Link:
+    """The link of ``pty:PATH``, ``serial:DEVICE``, ``tcp://HOST:PORT`` or ``ipc://PATH``; ``stop`` ends its waits.
 
     Raises:
-        LinkError: one line.
+        ConfigError: if the text is none of these.
+        LinkError: if the link cannot be set up.
     """
     kind, _, rest = text.partition(":")
     if kind == "pty" and rest:
-        return PtyLink(rest, baud, stall_s=10.0)
+        return PtyLink(rest, baud, stall_s=10.0, stop=stop)
     if kind == "serial" and rest:
         return SerialLink(rest, baud or 115_200)
-    if kind in ("tcp", "ipc"):
-        return ZmqLink(text, bind=bind, wait_s=60.0)
-    raise LinkError(f"{text}: expected pty:PATH, serial:DEVICE, tcp://HOST:PORT or ipc://PATH")
+    if re.fullmatch(r"tcp://[^/]+:(\d+|\*)|ipc://.+", text):
+        return ZmqLink(text, bind=bind, wait_s=60.0, stop=stop)
+    raise ConfigError(f"{text}: expected pty:PATH, serial:DEVICE, tcp://HOST:PORT or ipc://PATH")

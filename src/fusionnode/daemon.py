@@ -28,6 +28,7 @@ import astropy_iers_data
 from fusionnode import __version__
 from fusionnode import config as config_module
 from fusionnode.codec import registry
+from fusionnode.complaints import complaints
 from fusionnode.config import Config, ConfigError
 from fusionnode.core import clock as clock_module
 from fusionnode.core.clock import Clock, DataClock, SystemClock
@@ -45,11 +46,14 @@ _SHORTEST_WAIT_S = 0.002
 _JOIN_S = 30.0
 _SET_BACK_NS = 1_000_000_000
 _CREEP = 10  # a clock that was set back is waited for at a tenth of the pace
+_LOOK_NS = 5_000_000_000
+_NEXT_LOOK_NS = 60_000_000_000
 _LAST_READS = 100  # a sensor that never pauses must not keep the node from stopping
 _DROP_LOG_NS = 10_000_000_000  # an overload is not to be made worse by talking about it
 
 
 if TYPE_CHECKING:
+    from fusionnode.catalogue.known import KnownObjects
     from fusionnode.pipeline import Pipeline
 
 
@@ -111,6 +115,33 @@ def build_pipeline(config: Config, config_path: Path, stream_epoch: str) -> Pipe
         raise ConfigError(f"{config_path}: catalogue.files: {error}") from None
 
 
+def load_catalogue(config: Config, config_path: Path) -> KnownObjects | None:
+    """The catalogue that the configuration names, if it names one.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    from fusionnode import pipeline  # late, as above
+    from fusionnode.core.refframes import EarthOrientation
+
+    try:
+        return pipeline.load_catalogue(config, EarthOrientation())
+    except ValueError as error:
+        raise ConfigError(f"{config_path}: catalogue.files: {error}") from None
+
+
+def catalogue_report(known: KnownObjects, now_ns: int, config: Config) -> dict[str, object]:
+    """How many objects the catalogue knows, and how many of them too long ago to be of use at ``now_ns`` (TAI)."""
+    old = known.too_old(now_ns) if now_ns > 0 else 0
+    report: dict[str, object] = {"objects": len(known), "too_old": old, "refused": known.n_bad}
+    if old == len(known):
+        report["consequence"] = (
+            f"all older than max_age_days ({config.catalogue.max_age_days:g}): no names, no priors, and a telescope "
+            "alone starts no track"
+        )
+    return report
+
+
 def run_meta(config: Config, config_text: str, stream_epoch: str, started_ns: int) -> Meta:
     """How a run with this configuration begins now, on this computer."""
     catalogue = hashlib.sha256()
@@ -127,13 +158,20 @@ def run_meta(config: Config, config_text: str, stream_epoch: str, started_ns: in
     )
 
 
-def run(config_path: Path, log: Log, *, debug: bool = False) -> tuple[int, dict[str, object]]:
+def run(
+    config_path: Path, log: Log, *, anchor_unix_s: float | None = None, debug: bool = False
+) -> tuple[int, dict[str, object]]:
     """Run a node until SIGTERM or SIGINT; gives the exit code and a summary.
+
+    ``anchor_unix_s`` stands in for the configuration's, where the clock is a scaled one.
 
     Raises:
         ConfigError, LinkError, JournalError, OutletError: it cannot start; the text is one line.
     """
     config, text = load_config(config_path)
+    if anchor_unix_s is not None:
+        moved = config.clock.model_copy(update={"anchor_unix_s": anchor_unix_s})
+        config = config.model_copy(update={"clock": moved})
     clock = make_clock(config)
     # Unique for each run on this computer, whatever time the node is told it is.
     stream_epoch = f"{config.node.id}-{SystemClock().now_ns():x}"
@@ -143,6 +181,10 @@ def run(config_path: Path, log: Log, *, debug: bool = False) -> tuple[int, dict[
         pipeline = build_pipeline(config, config_path, stream_epoch)
     log("warmed_up", seconds=round((clock_module.monotonic_ns() - started) / 1e9, 2))
     now_ns = clock.now_ns()
+    if pipeline.known is not None:
+        log("catalogue", **catalogue_report(pipeline.known, now_ns, config))
+    if not config.link:
+        log("no_links", consequence="nothing will come in")
     if now_ns and not pipeline.orientation.covers(now_ns):
         log("earth_orientation_outrun", **pipeline.orientation_report(), remedy="update astropy-iers-data")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -191,6 +233,8 @@ class Node:
     _last_ns: int = field(init=False, default=0)
     _mono_ns: int = field(init=False, default=0)
     _set_back: bool = field(init=False, default=False)
+    _looked: dict[str, object] | None = field(init=False, default=None)
+    _look_at_ns: int = field(init=False, default=0)
     _wait_s: float = field(init=False)
     _next_drop_log_ns: int = field(init=False, default=0)
 
@@ -288,6 +332,7 @@ class Node:
             if self.journal is not None:
                 self.journal.append_tick(t_ns)
             self.outlet.send(self.pipeline.tick(t_ns))
+            self._complain()
         if self._faults:
             return  # no more records came because a thread died: that is not a clean end
         t_ns = self._now_ns()
@@ -295,6 +340,19 @@ class Node:
         if self.journal is not None:
             digest = self.outlet.digest
             self.journal.append(Finish(t_ns, digest.messages, digest.hexdigest()))
+
+    def _complain(self) -> None:
+        """Tell the operator, soon at first and then at most once a minute, of inputs that are of no use."""
+        mono_ns = clock_module.monotonic_ns()
+        if mono_ns < self._look_at_ns:
+            return
+        now = self.pipeline.summary()
+        before, self._looked = self._looked or {"sensors": {}, "links": {}}, now
+        told = False
+        for fields in complaints(before, now):
+            self.log("no_use", **fields)
+            told = True
+        self._look_at_ns = mono_ns + (_NEXT_LOOK_NS if told else _LOOK_NS)
 
     def _admit(self, items: Sequence[LinkRecord | PortEvent], drops: dict[str, int]) -> None:
         """Journal and feed, in the same order; records between two events go in one call, as in a replay."""

@@ -67,7 +67,7 @@ class Pipeline:
         self.streaming = True
         """False where nobody subscribes (files): no messages are made, and `on_states` gives the results."""
         self._config = config
-        self._known = known
+        self.known = known
         self.orientation = orientation
         self._decoders = {
             name: registry.make(link.codec, _source_of_link(name), self.outcomes, config.sensor_ids())
@@ -147,8 +147,8 @@ class Pipeline:
 
     def finish(self, t_ns: int) -> list[Message]:
         """No more will come: fuse what was held back, tell that the tracks end here, and end the stream."""
-        for link_id in self._decoders:
-            self.link_event(link_id, t_ns, False)
+        for decoder in self._decoders.values():
+            self._take(decoder.finish(), t_ns)
         messages: list[Message] = []
         if t_ns > 0:
             self._ordering.refuse_after(t_ns + self._believable_ns)
@@ -205,7 +205,12 @@ class Pipeline:
             messages += self.encoder.sensors(t_ns, self._sensor_states(t_ns))
         if force or t_ns >= self._next_heartbeat_ns:
             self._next_heartbeat_ns = (t_ns // self._heartbeat_ns + 1) * self._heartbeat_ns
-            messages.append(self.encoder.heartbeat(t_ns, len(self._published)))
+            details = {
+                "intervalS": self._config.publish.heartbeat_s,
+                "links": self._link_states(),
+                "unknownSensors": {name: self._watch.count(name) for name in self._watch.strangers()},
+            }
+            messages.append(self.encoder.heartbeat(t_ns, len(self._published), details))
         return messages
 
     # -- what there is to know
@@ -214,15 +219,18 @@ class Pipeline:
         """Counters by link and by sensor, which add up, and the number of tracks by status."""
         status = self._tracker.picture.status[self._tracker.slots()]
         return {
-            "links": {
-                name: {"up": self._links_up[name], **self.outcomes.of(_source_of_link(name))}
-                for name in self._config.link
-            },
+            "links": self._link_states(),
             "sensors": self._detection_ledger(),
             "tracks": {s.name.lower(): int(np.count_nonzero(status == s)) for s in Status},
             "tracks_begun": self._tracker.begun,
             "states_not_finite": self.encoder.not_finite,
             "earth_orientation": self.orientation_report(),
+        }
+
+    def _link_states(self) -> dict[str, dict[str, Any]]:
+        return {
+            name: {"up": self._links_up[name], **self.outcomes.of(_source_of_link(name))}
+            for name in self._config.link
         }
 
     def orientation_report(self) -> dict[str, object]:
@@ -254,7 +262,7 @@ class Pipeline:
         return states
 
     def _object(self, row: int) -> KnownObject | None:
-        return None if self._known is None or row < 0 else self._known.object(row)
+        return None if self.known is None or row < 0 else self.known.object(row)
 
 
 def build(config: Config, stream_epoch: str) -> Pipeline:
@@ -264,19 +272,28 @@ def build(config: Config, stream_epoch: str) -> Pipeline:
         ValueError: a catalogue file cannot be used; the text is one line.
     """
     orientation = EarthOrientation()
-    known = None
-    if config.catalogue.files:
-        c = config.catalogue
-        known = KnownObjects.from_files(
-            c.files,
-            orientation,
-            sigma_radial_m=c.sigma_radial_m,
-            sigma_along_m=c.sigma_along_m,
-            sigma_cross_m=c.sigma_cross_m,
-            sigma_along_growth_m_per_day=c.sigma_along_growth_m_per_day,
-            max_age_days=c.max_age_days,
-        )
+    known = load_catalogue(config, orientation)
     return Pipeline(config, stream_epoch=stream_epoch, orientation=orientation, known=known)
+
+
+def load_catalogue(config: Config, orientation: EarthOrientation) -> KnownObjects | None:
+    """The known objects that the configuration names, if it names any.
+
+    Raises:
+        ValueError: a file cannot be used; the text is one line.
+    """
+    c = config.catalogue
+    if not c.files:
+        return None
+    return KnownObjects.from_files(
+        c.files,
+        orientation,
+        sigma_radial_m=c.sigma_radial_m,
+        sigma_along_m=c.sigma_along_m,
+        sigma_cross_m=c.sigma_cross_m,
+        sigma_along_growth_m_per_day=c.sigma_along_growth_m_per_day,
+        max_age_days=c.max_age_days,
+    )
 
 
 def _source_of_link(name: str) -> str:

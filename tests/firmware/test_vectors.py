@@ -76,6 +76,25 @@ def test_the_tool_prints_a_capture_and_says_when_something_is_wrong(tmp_path: Pa
     assert [line.split(":")[0] for line in run.stdout.splitlines()] == ["radar", "bad_crc", "radar"]
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "verdicts", "code"),
+    [
+        (0, 79 + 30, ["radar", "unfinished"], 0),
+        (40, 79 + 79, ["rubbish", "radar"], 0),
+        (1, 79, ["rubbish"], 1),
+        (0, 78, ["unfinished"], 1),
+    ],
+)
+def test_a_capture_may_begin_and_end_inside_a_frame_but_has_to_hold_a_whole_one(
+    tmp_path: Path, first: int, last: int, verdicts: list[str], code: int
+) -> None:
+    capture = tmp_path / "capture.bin"
+    capture.write_bytes((load(FIRMWARE / "vectors" / "radar_typical.toml")[1] * 2)[first:last])
+    run = _tool("decode", str(capture))
+    assert [line.split(":")[0] for line in run.stdout.splitlines()] == verdicts
+    assert run.returncode == code
+
+
 def test_the_tool_says_in_one_line_that_a_file_is_missing(tmp_path: Path) -> None:
     run = _tool("decode", str(tmp_path / "absent.bin"))
     assert run.returncode == 2

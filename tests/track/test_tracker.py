@@ -240,3 +240,76 @@ def test_more_tracks_than_there_is_room_for_are_refused_and_counted() -> None:
     assert len(tracker.slots()) == 16
     assert outcomes.get("radar", Outcome.TRACK_LIMIT) > 0
     assert sum(outcomes.of("radar").values()) == len(sky)
+
+
+def companion(along_m: float) -> np.ndarray:
+    """An orbit like OVERHEAD's, ``along_m`` ahead on it."""
+    return circular(800e3, 60.0, -3.0 + np.degrees(along_m / 7.178e6))
+
+
+class OneName:
+    """A catalogue that calls whatever is within 20 km of OVERHEAD by one name."""
+
+    def near(self, los: np.ndarray, site_r: np.ndarray, t_ns: int, cone_rad: float) -> np.ndarray:
+        return np.zeros(0, np.int64)
+
+    def prior(self, row: int, t_ns: int) -> None:
+        return None
+
+    def correlate(self, x: np.ndarray, P: np.ndarray, t_ns: int, gate: float) -> tuple[int, float] | None:
+        there = ephemeris(OVERHEAD, np.array([t_ns / NS]))[0]
+        return (7, 1.0) if np.linalg.norm(x[:3] - there[:3]) < 20e3 else None
+
+
+@pytest.mark.parametrize("along_m", [3_600.0, 6_000.0, 9_500.0])
+@pytest.mark.parametrize("known", [None, OneName()])
+def test_a_neighbour_seen_after_a_known_track_does_not_take_its_number(along_m: float, known: object) -> None:
+    tracker, _ = tracker_for(known=known)
+    later = np.arange(90.0, 150.0)
+    tracker.process(one_pass(times=TIMES[:60]))
+    tracker.process(measure(ephemeris(companion(along_m), later), later, np.random.default_rng(2)))
+    tracker.advance(150 * NS)
+    states, _ = states_of(tracker)
+    confirmed = states[states["status"] != Status.TENTATIVE]
+    assert set(confirmed["track"]) == {1, 2}
+    for track, x0 in ((1, OVERHEAD), (2, companion(along_m))):
+        mine = confirmed[confirmed["track"] == track][-1]
+        truth = ephemeris(x0, np.array([mine["epoch_ns"] / NS]))[0]
+        assert np.linalg.norm(mine["x"][:3] - truth[:3]) < 500.0
+
+
+@pytest.mark.parametrize("cadence_s", [10.0, 30.0])
+def test_a_slow_radar_gets_its_tracks_too(cadence_s: float) -> None:
+    config = station()
+    slow = {k: s.model_copy(update={"revisit_s": cadence_s}) for k, s in config.sensor.items()}
+    tracker = Tracker(config.model_copy(update={"sensor": slow}), FixedPole(), Outcomes())
+    times = np.arange(-150.0, 300.0, cadence_s)
+    sky = measure(ephemeris(circular(1400e3, 60.0, -3.0), times), times, np.random.default_rng(3))
+    sky["t_meas_ns"] += 1_000 * NS
+    tracker.process(sky)
+    states, _ = states_of(tracker)
+    assert set(states["track"]) == {1}
+    assert states["status"][-1] == Status.CONFIRMED
+
+
+def test_two_tracks_of_one_object_become_the_older_one() -> None:
+    """Two radars, one object, one of them 300 m off in range at first: two tracks until that is mended."""
+    tracker, _ = tracker_for("max_tracks = 64")
+    times = np.arange(0.0, 200.0)
+    biased = one_pass(5, times=times, sensor=1)
+    biased["range_m"] += np.where(times < 60.0, 2_500.0, 0.0)
+    tracker.process(in_order(one_pass(4, times=times), biased))
+    tracker.advance(2_000 * NS)
+    assert len(tracker.slots()) == 1
+
+
+def test_a_merged_track_keeps_the_standing_of_the_older_one() -> None:
+    tracker, _ = tracker_for()
+    tracker.process(one_pass())
+    roster, p = tracker._roster, tracker.picture
+    fresh = roster.place(p.x[0].copy(), p.P[0].copy(), int(p.epoch[0]))
+    assert fresh is not None
+    roster.enlist(fresh, 6)
+    roster.take_over(fresh, 0)
+    assert p.number[fresh] == 1
+    assert p.status[fresh] == Status.CONFIRMED

@@ -98,6 +98,11 @@ class KnownObjects:
     def __len__(self) -> int:
         return len(self.sat_no)
 
+    def too_old(self, t_ns: int) -> int:
+        """How many objects have no element set young enough at ``t_ns``."""
+        young = np.abs(t_ns - self._epoch_ns) <= self._max_age_ns
+        return int(np.count_nonzero(~np.logical_or.reduceat(young, self._first))) if len(young) else 0
+
     def object(self, row: int) -> KnownObject:
         """What the object is called."""
         known = self._sets[self._first[row]]

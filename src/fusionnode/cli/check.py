@@ -11,7 +11,10 @@ from typing import Any
 def register(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser("check", help="validate a configuration", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--config", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--keys", action="store_true", help="print every key of the configuration, as Markdown"
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     parser.set_defaults(run=run)
 
@@ -19,14 +22,27 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Validate and print a summary. A fault is one line and exit code 2."""
     from fusionnode import daemon
+    from fusionnode.cli.errors import CommandError
+    from fusionnode.cli.keys import print_keys
 
+    if args.keys:
+        print_keys()
+        return 0
+    if args.config is None:
+        raise CommandError("check: expected --config FILE, or --keys")
     config, _ = daemon.load_config(args.config)
+    known = daemon.load_catalogue(config, args.config)
+    catalogue = None
+    if known is not None:
+        catalogue = daemon.catalogue_report(known, daemon.make_clock(config).now_ns(), config)
     links = {
         name: f"{link.device}, {link.baud} baud" if link.kind == "serial" else link.endpoint
         for name, link in config.link.items()
     }
     sensors = {
-        name: f"{sensor.kind}, id {sensor.id}, at {sensor.site}" + ("" if sensor.enabled else ", disabled")
+        name: f"{sensor.kind}, {sensor.angles}, id {sensor.id}, at {sensor.site}"
+        + (f", aberration {sensor.aberration}" if sensor.angles == "radec" else "")
+        + ("" if sensor.enabled else ", disabled")
         for name, sensor in config.sensor.items()
     }
     if args.json:
@@ -37,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             "publish": config.publish.endpoint,
             "snapshot": config.publish.snapshot_endpoint,
             "journal": config.journal.directory,
-            "catalogue_files": len(config.catalogue.files),
+            "catalogue": catalogue,
         }
         print(json.dumps(summary))
         return 0
@@ -47,5 +63,9 @@ def run(args: argparse.Namespace) -> int:
         for name, text in things.items():
             print(f"  {title:8} {name}: {text}")
     print(f"  publish  {config.publish.endpoint}, snapshots at {config.publish.snapshot_endpoint}")
+    if catalogue is not None:
+        print(
+            "  catalogue " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in catalogue.items())
+        )
     print(f"  journal  {config.journal.directory or 'none'}")
     return 0

@@ -1,4 +1,4 @@
-"""``fusionnode run``: the daemon."""
+"""The daemon: sensors in, tracks out, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ def register(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser("run", help="run a node until SIGTERM or SIGINT", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--anchor-unix-s",
+        type=float,
+        metavar="S",
+        help="clock.anchor_unix_s: when, by the computer's clock, a scaled clock's epoch is",
+    )
     parser.add_argument("--json", action="store_true", help="end with a summary as one JSON object")
     parser.add_argument("--log-json", action="store_true", help="log one JSON object a line")
     parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
@@ -24,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     from fusionnode import daemon
     from fusionnode.cli.report import print_summary
 
-    code, summary = daemon.run(args.config, log_json if args.log_json else log_text, debug=args.debug)
+    log = log_json if args.log_json else log_text
+    code, summary = daemon.run(args.config, log, anchor_unix_s=args.anchor_unix_s, debug=args.debug)
     print_summary(summary, as_json=args.json)
     return code
 
@@ -37,7 +44,9 @@ def log_text(event: str, **fields: object) -> None:
 
 def log_json(event: str, **fields: object) -> None:
     """The same as an object."""
-    _write(json.dumps({"event": event, **fields}))
+    from fusionnode.core import clock, timescales
+
+    _write(json.dumps({"time": timescales.utc_text(clock.SystemClock().now_ns()), "event": event, **fields}))
 
 
 def _shown(value: object) -> str:

@@ -138,6 +138,11 @@ def _checked(item: Any) -> Message:
         if not _is_plain(extra, depth=4):
             raise Refused(MALFORMED)
         body = extra
+    elif kind == schema.TYPE_HEARTBEAT:
+        details = {name: item[name] for name in schema.HEARTBEAT_DETAILS if name in item}
+        if not _is_plain(details, depth=4):
+            raise Refused(MALFORMED)
+        body |= {"details": details}
     return Message(kind, epoch, seq, body)
 
 

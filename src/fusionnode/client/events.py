@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fusionnode.core.schema import ObjectState
@@ -46,13 +46,17 @@ class SensorState:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The node lives: its time (UTC), the number of tracks it publishes, messages sent so far by type."""
+    """The node lives: its time (UTC), the number of tracks it publishes, messages sent so far by type.
+
+    ``details``: ``intervalS``, ``links`` and ``unknownSensors``, as far as the node gives them (docs/WIRE.md).
+    """
 
     seq: int
     node_id: str
     time: str
     tracks: int
     messages: dict[str, int]
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,9 @@ class Picture:
             self.sensors[body["sensor"]] = body
             return SensorState(seq, body["sensor"], body["time"], body, from_snapshot)
         if kind == schema.TYPE_HEARTBEAT:
-            return Heartbeat(seq, body["nodeId"], body["time"], body["tracks"], body["messages"])
+            return Heartbeat(
+                seq, body["nodeId"], body["time"], body["tracks"], body["messages"], body.get("details", {})
+            )
         return None
 
     def _drop(self, track_id: str, seq: int) -> None:

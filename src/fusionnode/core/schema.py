@@ -30,6 +30,9 @@ TOPICS = {
 }
 """Topic prefix of each type of live message."""
 
+HEARTBEAT_DETAILS = ("intervalS", "links", "unknownSensors")
+"""What a heartbeat may say besides its fields."""
+
 REASON_DROPPED = "dropped"
 REASON_MERGED = "merged"
 REASON_SPLIT = "split"  # reserved: the tracker does not split tracks yet

@@ -122,8 +122,8 @@ class StreamEncoder:
             messages.append(self._message(schema.TYPE_SENSOR, schema.TOPIC_SENSOR + name.encode(), body))
         return messages
 
-    def heartbeat(self, t_ns: int, tracks: int) -> Message:
-        """The node's time (TAI ns), how many tracks it publishes, and how many messages it has sent.
+    def heartbeat(self, t_ns: int, tracks: int, details: Mapping[str, Any] | None = None) -> Message:
+        """The node's time (TAI ns), how many tracks it publishes, how many messages it has sent, further ``details``.
 
         The counts include this heartbeat: a subscriber who filters by topic finds its gaps with them.
         """
@@ -134,6 +134,7 @@ class StreamEncoder:
             "time": timescales.utc_text(t_ns),
             "tracks": int(tracks),
             "messages": sent,
+            **(_without_nan(details) if details else {}),
         }
         return self._message(schema.TYPE_HEARTBEAT, schema.TOPIC_HEARTBEAT, body | self._markings())
 
