@@ -26,6 +26,11 @@ def test_every_example_loads(path: Path) -> None:
 
 WRONG = [
     ("lat_deg = 40.43", "latitude_deg = 40.43", r"site\.hill\.(latitude_deg|lat_deg)"),
+    (
+        "range_sigma_m = 20.0",
+        "range_sigam_m = 20.0",
+        r"sensor\.radar\.range_sigam_m: .*did you mean range_sigma_m\?",
+    ),
     ("lat_deg = 40.43", "lat_deg = 140.43", r"site\.hill\.lat_deg: .*90.*140\.43"),
     ('site = "hill"', 'site = "valley"', r"sensor\.radar\.site: no \[site\.valley\]"),
     ("id = 201", "id = 101", r"sensor\.telescope\.id: 101 is also that of sensor\.radar"),
@@ -96,3 +101,19 @@ def test_check_looks_into_the_catalogue(tmp_path: Path, capsys: pytest.CaptureFi
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1
     assert "catalogue.files" in shown
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in sorted(CONFIGS.rglob("*.toml")) if "[node]" in p.read_text(encoding="utf-8")],
+    ids=lambda p: str(p.relative_to(CONFIGS)),
+)
+def test_every_example_of_a_node_passes_its_own_check(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--config", str(path)]) == 0, capsys.readouterr().err
+
+
+def test_a_scaled_clock_without_its_anchor_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--config", str(CONFIGS / "bench.toml")]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "--anchor-unix-s" in shown

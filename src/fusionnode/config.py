@@ -7,6 +7,7 @@ file, key, what was expected.
 from __future__ import annotations
 
 import tomllib
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -298,6 +299,9 @@ def _first_fault(error: ValidationError) -> str:
     key = ".".join(parts)
     if first["type"] == "extra_forbidden":
         text = "unknown key"
+        known = [name for model in _Model.__subclasses__() for name in model.model_fields]
+        if near := get_close_matches(parts[-1], known, 1):
+            text += f"; did you mean {near[0]}?"
     else:
         text = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
         shown = first.get("input")

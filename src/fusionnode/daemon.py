@@ -48,6 +48,7 @@ _SET_BACK_NS = 1_000_000_000
 _CREEP = 10  # a clock that was set back is waited for at a tenth of the pace
 _LOOK_NS = 5_000_000_000
 _NEXT_LOOK_NS = 60_000_000_000
+_LATEST_NS = 4_102_444_800_000_000_000
 _LAST_READS = 100  # a sensor that never pauses must not keep the node from stopping
 _DROP_LOG_NS = 10_000_000_000  # an overload is not to be made worse by talking about it
 
@@ -173,6 +174,11 @@ def run(
         moved = config.clock.model_copy(update={"anchor_unix_s": anchor_unix_s})
         config = config.model_copy(update={"clock": moved})
     clock = make_clock(config)
+    if clock.now_ns() > _LATEST_NS:
+        raise ConfigError(
+            f"{config_path}: clock.anchor_unix_s: the node's time would be past the year 2100; "
+            "give the moment at which it is epoch_utc, here or as --anchor-unix-s"
+        )
     # Unique for each run on this computer, whatever time the node is told it is.
     stream_epoch = f"{config.node.id}-{SystemClock().now_ns():x}"
     log("starting", version=__version__, node=config.node.id, stream_epoch=stream_epoch)

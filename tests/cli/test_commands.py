@@ -50,7 +50,7 @@ def test_check_says_what_a_good_configuration_holds(config: Path, capsys: pytest
     assert cli.main(["check", "--config", str(config)]) == 0
     assert "link     line: /dev/none, 115200 baud" in capsys.readouterr().out
     assert cli.main(["check", "--config", str(config), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["sensors"] == {"r": "radar, id 1, at s"}
+    assert json.loads(capsys.readouterr().out)["sensors"] == {"r": "radar, azel, id 1, at s"}
 
 
 @pytest.mark.parametrize(

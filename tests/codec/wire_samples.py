@@ -76,7 +76,8 @@ def plain_counts(stream: bytes) -> tuple[dict[str, int], list[bytes]]:
     counts: Counter[str] = Counter()
     accepted = []
     for verdict, content in wirelib.frames(INTERFACE, stream):
-        counts[verdict] += len(content) if verdict == "rubbish" else 1
+        outside = verdict in ("rubbish", "unfinished")
+        counts["rubbish" if outside else verdict] += len(content) if outside else 1
         if verdict == "accepted":
             accepted.append(content)
     return dict(counts), accepted

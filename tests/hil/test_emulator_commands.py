@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import zmq
 from hil_support import ELEMENTS, REPOSITORY
 from test_playback import b3
 
+from fusionnode import config as station_config
 from fusionnode.codec.registry import make
 from fusionnode.config import ConfigError
 from fusionnode.core.outcome import Outcomes
@@ -84,6 +86,31 @@ def test_there_are_examples_of_both_sensors_and_of_serial_and_zeromq() -> None:
     configs = [load(path) for path in EXAMPLES]
     assert {c.sensor.kind for c in configs} == {"radar", "telescope"}
     assert {c.link.kind for c in configs} >= {"pty", "zmq"}
+
+
+def test_the_bench_station_fits_the_example_emulators() -> None:
+    station = station_config.load(REPOSITORY / "configs" / "bench.toml")
+    for emulator in map(load, EXAMPLES):
+        sensor = station.sensor[emulator.sensor.name]
+        site = station.site[sensor.site]
+        names = ["id", "lon_sigma_deg", "lat_sigma_deg"]
+        if emulator.sensor.kind == "radar":
+            names += ["range_sigma_m", "range_rate_sigma_m_s", "range_convention", "time_tag"]
+        else:
+            names += ["angles", "aberration"]
+        for name in names:
+            assert getattr(sensor, name) == getattr(emulator.sensor, name), name
+        assert sensor.revisit_s == emulator.sensor.cadence_s
+        assert site.model_dump() == emulator.site.model_dump()
+        for name in ("mode", "epoch_utc", "rate"):
+            assert getattr(station.clock, name) == getattr(emulator.clock, name), name
+    links = {load(path).link for path in EXAMPLES}
+    for link in links:
+        if link.kind == "pty":
+            line = station.link["radar_line"]
+            assert (line.device, line.baud) == (link.path, link.baud)
+        else:
+            assert station.link["telescope_feed"].endpoint == link.endpoint
 
 
 def test_two_processes_make_the_same_bytes(tmp_path: Path) -> None:
@@ -182,12 +209,70 @@ def test_playback_over_zeromq_waits_for_a_node_that_comes_later(
     assert (n, process.returncode, err) == (2_000, 0, "")
 
 
+@pytest.fixture
+def dead_endpoint() -> Iterator[str]:
+    """A port that is taken, but where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_playback_to_where_nobody_listens_ends_after_its_wait(
+    start: Start, tmp_path: Path, dead_endpoint: str
+) -> None:
+    (tmp_path / "one.b3").write_text("\n".join(b3() for _ in range(2_000)))
+    process = start("playback", "one.b3", "--to", dead_endpoint, "--rate", "0", "--wait-ready", "0.5")
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert err == (
+        f"fusionnode: {dead_endpoint}: nobody took anything in 0.5 s: "
+        "is the node running, and is this its link's endpoint?\n"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_playback_while_it_waits_for_a_node(
+    start: Start, tmp_path: Path, dead_endpoint: str, number: signal.Signals
+) -> None:
+    (tmp_path / "one.b3").write_text(b3())
+    process = start("playback", "one.b3", "--to", dead_endpoint, "--wait-ready", "3600")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (1, "")
+    assert "sent: 0" in out
+
+
+def test_a_signal_ends_playback_to_a_node_that_takes_no_more(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "one.b3").write_text("\n".join(b3() for _ in range(60_000)))
+    with zmq.Context() as context, context.socket(zmq.PULL) as pull:
+        pull.setsockopt(zmq.RCVHWM, 1)
+        pull.setsockopt(zmq.RCVBUF, 4_096)
+        port = pull.bind_to_random_port("tcp://127.0.0.1")
+        process = start("playback", "one.b3", "--to", f"tcp://127.0.0.1:{port}", "--rate", "0")
+        assert pull.poll(20_000)
+        time.sleep(0.5)  # until it is stuck, or nearly so: true either way
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (1, "")
+    assert "dropped bytes" in out
+
+
 @pytest.mark.parametrize(
     ("args", "code", "expected"),
     [
         (["emulate", "--config", "absent.toml"], 2, "absent.toml: cannot be read"),
         (["playback", "absent.b3", "--to", "pty:x.tty"], 2, "absent.b3: cannot be read"),
-        (["playback", "one.b3", "--to", "usb:x"], 1, "expected pty:PATH"),
+        (["playback", "one.b3", "--to", "usb:x"], 2, "expected pty:PATH"),
+        (["playback", "one.b3", "--to", "udp://127.0.0.1:5610"], 2, "expected pty:PATH"),
+        (["playback", "one.b3", "--to", "tcp://127.0.0.1"], 2, "expected pty:PATH"),
+        (["playback", "one.b3", "--to", "pty:/absent/x.tty"], 1, "there is no folder /absent"),
+        (
+            ["emulate", "--config", str(REPOSITORY / "configs" / "station.toml")],
+            2,
+            "this is a node's configuration; an emulator's has [sensor] kind and seed",
+        ),
         (["playback", "one.b3", "--to", "serial:absent"], 1, "absent: cannot be opened"),
         (["playback", "one.b3", "--to", "pty:x.tty", "--wait-ready", "0.1"], 1, "nobody reads"),
         (["playback", "one.b3", "--to", "pty:x.tty", "--rate", "-1"], 2, "expected a number of 0 or more"),

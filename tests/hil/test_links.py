@@ -245,3 +245,62 @@ def test_a_serial_device_is_written_to_by_its_name(tmp_path: Path) -> None:
     os.close(slave)
     with pytest.raises(LinkError, match="cannot be opened"):
         SerialLink(str(tmp_path / "absent"), 9_600)
+
+
+def test_a_serial_port_is_made_in_one_new_folder_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    PtyLink("run/radar.tty").close()
+    assert (tmp_path / "run").is_dir()
+    for path in ("run/deep/radar.tty", "../elsewhere/radar.tty", str(tmp_path / "absent" / "radar.tty")):
+        with pytest.raises(LinkError, match="there is no folder"):
+            PtyLink(path)
+    assert [p.name for p in tmp_path.rglob("*")] == ["run"]
+    assert not (tmp_path.parent / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("kind", [zmq.PULL, zmq.PUB])
+def test_only_a_pull_socket_counts_as_somebody_who_listens(kind: int) -> None:
+    with zmq.Context() as context, context.socket(kind) as other:
+        link = ZmqLink(f"tcp://127.0.0.1:{other.bind_to_random_port('tcp://127.0.0.1')}")
+        assert link.wait_ready(5.0 if kind == zmq.PULL else 0.3) == (kind == zmq.PULL)
+        link.close()
+
+
+def test_of_messages_without_room_only_the_first_waits_and_all_are_counted() -> None:
+    link = ZmqLink("tcp://127.0.0.1:*", bind=True, wait_s=0.05)
+    for _ in range(100):
+        link.write(b"lost")
+    assert link.dropped_bytes == 400
+    link.close()
+
+
+def test_what_was_written_arrives_although_the_link_is_closed_at_once() -> None:
+    with zmq.Context() as context, context.socket(zmq.PULL) as pull:
+        pull.setsockopt(zmq.RCVTIMEO, 5_000)
+        link = ZmqLink(f"tcp://127.0.0.1:{pull.bind_to_random_port('tcp://127.0.0.1')}")
+        for k in range(500):
+            link.write(b"%d" % k)
+        link.drain(5.0)
+        link.close()
+        assert [pull.recv() for _ in range(500)] == [b"%d" % k for k in range(500)]
+
+
+def test_a_stop_ends_every_wait_of_a_link(tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    long = 3_600.0  # the test would not end
+    push = ZmqLink("tcp://127.0.0.1:*", bind=True, wait_s=long, stop=stop)
+    assert not push.wait_ready(long)
+    push.write(b"lost")
+    push.drain(long)
+    push.close()
+    assert push.dropped_bytes == 4
+    pty = PtyLink(tmp_path / "radar.tty", stall_s=long, stop=stop)
+    assert not pty.wait_ready(long)
+    with opened(pty.path):
+        pty.write(b"x" * 100_000)
+        assert pty.dropped_bytes > 0
+        assert not pty.drain(long)
+    pty.close()

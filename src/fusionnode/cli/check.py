@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from fusionnode import daemon
     from fusionnode.cli.errors import CommandError
     from fusionnode.cli.keys import print_keys
+    from fusionnode.core.timescales import tai_ns_from_utc_text
 
     if args.keys:
         print_keys()
@@ -34,7 +35,9 @@ def run(args: argparse.Namespace) -> int:
     known = daemon.load_catalogue(config, args.config)
     catalogue = None
     if known is not None:
-        catalogue = daemon.catalogue_report(known, daemon.make_clock(config).now_ns(), config)
+        epoch = config.clock.epoch_utc if config.clock.mode == "scaled" else None
+        now_ns = daemon.make_clock(config).now_ns() if epoch is None else tai_ns_from_utc_text(epoch)
+        catalogue = daemon.catalogue_report(known, now_ns, config)
     links = {
         name: f"{link.device}, {link.baud} baud" if link.kind == "serial" else link.endpoint
         for name, link in config.link.items()

@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from fusionnode.cli.report import print_summary
     from fusionnode.config import Clock
     from fusionnode.core import clock
+    from fusionnode.core.outcome import Outcome
     from fusionnode.record.reader import is_journal
 
     config, _ = daemon.load_config(args.config)
@@ -83,6 +84,9 @@ def run(args: argparse.Namespace) -> int:
             "sensor that name (sensor.X.participants)",
             file=sys.stderr,
         )
+    if records and engine.outcomes.total(Outcome.UNKNOWN_SENSOR) == records:
+        print("fusionnode: none of the sensors in what was given is configured", file=sys.stderr)
+        return 1
     if records == 0:
         print("fusionnode: there was nothing to process in what was given", file=sys.stderr)
         return 1

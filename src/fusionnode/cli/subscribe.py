@@ -100,7 +100,7 @@ def _events(subscriber: Subscriber, duration_s: float | None, timeout_s: float) 
 def _as_json(event: Event) -> str:
     """One flat object in the words of the wire: ``type``, then the event's and the message's fields."""
     own = asdict(event)
-    message = own.pop("state", None) or own.pop("fields", None) or {}
+    message = own.pop("state", None) or own.pop("fields", None) or own.pop("details", None) or {}
     return json.dumps({"type": _WORDS[type(event)], **{_camel(k): v for k, v in own.items()}, **message})
 
 
