@@ -35,12 +35,12 @@ def complaints(before: Ledger, now: Ledger) -> Iterator[dict[str, Any]]:
 
     Both are from ``Pipeline.summary``. Unassociated detections are no reason to complain: the sky is full of things.
     """
-    for name, ledger in now["sensors"].items():
-        since = _since(before["sensors"].get(name, {}), ledger)
+    for name, ledger in now.get("sensors", {}).items():
+        since = _since(before.get("sensors", {}).get(name, {}), ledger)
         useless = {k: n for k, n in since.items() if k not in _USEFUL and k != Outcome.UNASSOCIATED}
         yield from _complaint({"sensor": name}, since.get("in", 0), useless)
-    for name, ledger in now["links"].items():
-        since = _since(before["links"].get(name, {}), ledger)
+    for name, ledger in now.get("links", {}).items():
+        since = _since(before.get("links", {}).get(name, {}), ledger)
         useless = {k: n for k, n in since.items() if k not in (Outcome.FRAME_ACCEPTED, Outcome.RUBBISH_BYTES)}
         yield from _complaint(
             {"link": name}, sum(useless.values()) + since.get(Outcome.FRAME_ACCEPTED, 0), useless

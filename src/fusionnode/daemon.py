@@ -353,7 +353,7 @@ class Node:
         if mono_ns < self._look_at_ns:
             return
         now = self.pipeline.summary()
-        before, self._looked = self._looked or {"sensors": {}, "links": {}}, now
+        before, self._looked = self._looked or {}, now
         told = False
         for fields in complaints(before, now):
             self.log("no_use", **fields)

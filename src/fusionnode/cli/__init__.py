@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if debug or (error.name or "").startswith("fusionnode."):
             raise
-        _complain(f"{error.name} is missing; it comes with the extra: pip install 'fusionnode[node]'")
+        _complain(f"{error.name} is missing; it comes with: pip install 'fusionnode[node]'")
         return EXIT_USAGE
     except Exception as error:  # noqa: BLE001 - the last resort: never a traceback at a user
         if debug:
