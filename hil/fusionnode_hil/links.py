@@ -18,6 +18,7 @@ import serial
 import zmq
 
 from fusionnode_hil.config import LinkConfig, PtyLinkConfig, SerialLinkConfig
+from fusionnode_hil.stop import Stop
 
 BITS_PER_BYTE = 10
 """8 data bits, start and stop."""
@@ -70,7 +71,7 @@ class Link(Protocol):
 class Deadline:
     """The end of a wait: after ``seconds``, or ``grace_s`` after ``stop`` was set, if that is earlier."""
 
-    def __init__(self, seconds: float, stop: threading.Event | None, grace_s: float = 0.0) -> None:
+    def __init__(self, seconds: float, stop: Stop | None, grace_s: float = 0.0) -> None:
         self._end = time.monotonic() + seconds
         self._stop = stop
         self._grace_s = grace_s
@@ -128,7 +129,7 @@ class PtyLink:
         baud: int | None = None,
         *,
         stall_s: float = 1.0,
-        stop: threading.Event | None = None,
+        stop: Stop | None = None,
     ) -> None:
         """``stall_s``: how long a write waits for a reader that does not read. ``stop`` ends every wait.
 
@@ -334,7 +335,7 @@ class ZmqLink:
         bind: bool = False,
         high_water_mark: int = 1_000,
         wait_s: float = 1.0,
-        stop: threading.Event | None = None,
+        stop: Stop | None = None,
     ) -> None:
         """``wait_s``: how long a write waits for room before its message is dropped. ``stop`` ends every wait.
 
@@ -409,7 +410,7 @@ class ZmqLink:
             ending.join(SLICE_S)
 
 
-def open_link(config: LinkConfig, stop: threading.Event | None = None) -> Link:
+def open_link(config: LinkConfig, stop: Stop | None = None) -> Link:
     """The link a configuration names; ``stop`` ends its waits.
 
     Raises:

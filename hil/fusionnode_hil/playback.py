@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from fusionnode.config import ConfigError
 from fusionnode.core import clock
 from fusionnode_hil import wire
 from fusionnode_hil.links import Link, PtyLink, SerialLink, ZmqLink
+from fusionnode_hil.stop import Stop
 from fusionnode_hil.times import NS
 from fusionnode_hil.wire_msgpack import Form, encode
 
@@ -35,13 +35,13 @@ def play(
     *,
     rate: float,
     form: Form = "frames",
-    stop: threading.Event | None = None,
+    stop: Stop | None = None,
 ) -> int:
     """Send ``messages`` (in order of time), keeping their distances in time divided by ``rate``; 0: none kept.
 
     Returns how many were sent; fewer than all if ``stop`` was set.
     """
-    stop = stop or threading.Event()
+    stop = stop or Stop()
     start = clock.monotonic_ns()
     sent = 0
     while sent < len(messages) and not stop.is_set():
@@ -66,7 +66,7 @@ def play(
     return sent
 
 
-def parse_target(text: str, *, baud: int | None, bind: bool, stop: threading.Event | None = None) -> Link:
+def parse_target(text: str, *, baud: int | None, bind: bool, stop: Stop | None = None) -> Link:
     """The link of ``pty:PATH``, ``serial:DEVICE``, ``tcp://HOST:PORT`` or ``ipc://PATH``; ``stop`` ends its waits.
 
     Raises:

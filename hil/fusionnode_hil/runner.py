@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 from collections.abc import Iterator
 from types import FrameType
 
 from fusionnode.core.clock import Clock
 from fusionnode_hil.emulator import Emulator
 from fusionnode_hil.links import Link
+from fusionnode_hil.stop import Stop
 from fusionnode_hil.times import NS
 
 POLL_S = 0.05
 """How long a command may wait, and how soon a stop is noticed."""
 
 
-def run(
-    emulator: Emulator, link: Link, clock: Clock, stop: threading.Event, *, until_ns: int | None = None
-) -> int:
+def run(emulator: Emulator, link: Link, clock: Clock, stop: Stop, *, until_ns: int | None = None) -> int:
     """Send what is due when it is due, and answer commands, until ``stop`` is set or simulated ``until_ns``.
 
     A slow computer or line makes it late, never makes it leave something out. Returns the messages sent.
@@ -45,9 +43,9 @@ def run(
 
 
 @contextlib.contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
+def stop_on_signal() -> Iterator[Stop]:
     """An event that SIGINT and SIGTERM set; the handlers from before come back at the end."""
-    stop = threading.Event()
+    stop = Stop()
 
     def handler(_signal: int, _frame: FrameType | None) -> None:
         stop.set()

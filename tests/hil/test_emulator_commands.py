@@ -319,3 +319,27 @@ def test_the_examples_hash_the_same_within_a_process() -> None:
     config = load(EXAMPLES[0])
     hashes = {hashlib.sha256(b"".join(d for _, d in trace(config, 60.0))).hexdigest() for _ in range(2)}
     assert len(hashes) == 1
+
+
+def test_a_second_signal_inside_the_first_ones_handler_does_not_lock_up() -> None:
+    """What a process does whose whole family is told to end at once."""
+    storm = """
+import os, signal, threading
+from fusionnode_hil.runner import stop_on_signal
+with stop_on_signal() as stop:
+    me = os.getpid()
+    def shout():
+        for _ in range(20_000):
+            os.kill(me, signal.SIGTERM)
+            os.kill(me, signal.SIGINT)
+    thread = threading.Thread(target=shout)
+    thread.start()
+    while thread.is_alive():
+        stop.wait(0.001)
+    thread.join()
+print("ended")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", storm], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "ended\n"
