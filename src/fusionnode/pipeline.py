@@ -244,9 +244,10 @@ class Pipeline:
     def _detection_ledger(self) -> dict[str, dict[str, int]]:
         """By sensor: detections in, each outcome, and what still waits for one."""
         waiting = self._tracker.pending()
+        held = self._ordering.pending
         ledger = {}
         for index, name in enumerate(self._config.sensor):
-            pending = int(self._ordering.pending[index]) + waiting.get(name, 0)
+            pending = int(held[index]) + waiting.get(name, 0)
             ledger[name] = {"in": self._watch.count(name), **self.outcomes.of(name), PENDING: pending}
         for name in self._watch.strangers():
             ledger[name] = {"in": self._watch.count(name), **self.outcomes.of(name), PENDING: 0}
