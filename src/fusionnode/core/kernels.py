@@ -1,7 +1,8 @@
 """How the hot loops are compiled: one decorator, and a cache that cannot be stale.
 
 numba notices a change in the file a kernel stands in, not in the files it calls into. So the cache folder
-carries a fingerprint of the whole package: another version, or an edited kernel, compiles anew.
+carries a fingerprint of all files with kernels, and of the constants they use: another version, or an edited
+kernel, compiles anew.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ Function = Callable[..., Any]
 
 
 def _fingerprint() -> str:
-    """Of every source file of the package: path, size and time of change."""
+    """Of the sources of all modules with kernels, and of ``core``, whose constants kernels hold."""
     root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
-        stat = path.stat()
-        digest.update(f"{path.relative_to(root)}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+        text = path.read_bytes()
+        if path.parent.name == "core" or b"fusionnode.core.kernels" in text:
+            digest.update(f"{path.relative_to(root)}|{len(text)}\n".encode() + text)
     return digest.hexdigest()[:16]
 
 
