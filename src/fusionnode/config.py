@@ -137,6 +137,12 @@ class Tracking(_Model):
 
     Detections wait ``hold_back_s`` for older ones; one that is older than what was released is late. ``transit_s`` is
     how long one may be under way without being late when nothing newer came before it.
+
+    ``dynamics``: ``zonal`` is J2 to J6 (``zonal_degree``), for dense arcs of minutes; ``full`` is Earth's gravity to
+    ``gravity_degree``, Moon, Sun, air and sunlight, with tides of the solid Earth and relativity unless switched off.
+    ``ballistic_m2_kg`` (drag coefficient times area over mass) and ``srp_m2_kg`` (radiation coefficient times area over
+    mass) are those of an object of which nothing better is known. ``accel_noise_psd_m2_s3`` is what the dynamics leave
+    out; unless given, 3e-6 for ``zonal`` and 1e-11 for ``full``.
     """
 
     engine: Literal["numba", "filterpy"] = "numba"
@@ -145,8 +151,14 @@ class Tracking(_Model):
     tick_s: Seconds = 1.0
     gate_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.9999
     outlier_channels: Annotated[int, Field(ge=0, le=1)] = 1
+    dynamics: Literal["zonal", "full"] = "full"
     zonal_degree: Annotated[int, Field(ge=2, le=6)] = 6
-    accel_noise_psd_m2_s3: Positive = 3.0e-6
+    gravity_degree: Annotated[int, Field(ge=6, le=90)] = 36
+    earth_tides: bool = True
+    relativity: bool = True
+    ballistic_m2_kg: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.02
+    srp_m2_kg: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.02
+    accel_noise_psd_m2_s3: Positive | None = None
     confirm_hits: Annotated[int, Field(ge=2, le=8)] = 6
     confirm_revisits: Annotated[int, Field(ge=2, le=1000)] = 12
     tentative_limit_s: Seconds = 30.0
@@ -160,6 +172,13 @@ class Tracking(_Model):
     initiation_max_velocity_sigma_m_s: Positive = 300.0
     max_tracks: Annotated[int, Field(ge=16, le=1_000_000)] = 65_536
     future_tolerance_s: Seconds = 2.0
+
+    @property
+    def process_noise_psd_m2_s3(self) -> float:
+        """``accel_noise_psd_m2_s3``, or what the chosen dynamics leave out."""
+        if self.accel_noise_psd_m2_s3 is not None:
+            return self.accel_noise_psd_m2_s3
+        return {"zonal": 3.0e-6, "full": 1.0e-11}[self.dynamics]
 
 
 class Catalogue(_Model):

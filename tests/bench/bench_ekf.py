@@ -24,7 +24,7 @@ class Plain:
     def __init__(self, scene: Scene) -> None:
         from bench_sky import LAT, LON
 
-        model = [float(c) for c in scene.rules.model]
+        model = [float(c) for c in scene.rules.model.zonal]
         self.filters = [PlainTrack(model, scene.rules.psd) for _ in scene.x]
         self.start = [(x.copy(), P.copy()) for x, P in zip(scene.x, scene.P, strict=True)]
         t = scene.records["t_meas_ns"]

@@ -33,6 +33,7 @@ id = "bench"
 lat_deg = 45.0
 lon_deg = 10.0
 [tracking]
+dynamics = "zonal"
 hold_back_s = 0.0
 initiation_buffer = 256
 """ + "".join(

@@ -51,6 +51,7 @@ lat_sigma_deg = 0.001
 kind = "serial"
 device = "/dev/null"
 [tracking]
+dynamics = "zonal"
 hold_back_s = 0.5
 {tracking}
 {more}

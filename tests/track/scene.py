@@ -46,6 +46,7 @@ kind = "optical"
 site = "here"
 {sensors}
 [tracking]
+dynamics = "zonal"
 {tracking}
 """,
         Path("test.toml"),

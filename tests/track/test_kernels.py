@@ -137,8 +137,8 @@ def test_covariances_stay_symmetric_and_positive_definite_over_long_filtering() 
 
 def test_gravity_is_the_gradient_of_its_potential() -> None:
     """J2 alone, against the closed form of the potential, differentiated by differences."""
-    mu, c2 = 3.986004415e14, GRAVITY[3]
-    gravity = GRAVITY.copy()
+    mu, c2 = 3.986004415e14, GRAVITY.zonal[3]
+    gravity = GRAVITY.zonal.copy()
     gravity[4:] = 0.0
 
     def potential(r: np.ndarray) -> float:
@@ -155,12 +155,12 @@ def test_gravity_is_the_gradient_of_its_potential() -> None:
 def test_energy_about_the_pole_is_kept_over_a_day() -> None:
     def energy(x: np.ndarray) -> float:
         d = float(np.linalg.norm(x[:3]))
-        s = float(x[:3] @ GRAVITY[:3]) / d
+        s = float(x[:3] @ GRAVITY.zonal[:3]) / d
         legendre = [np.polynomial.legendre.Legendre.basis(n)(s) for n in range(2, 7)]
         return float(
             x[3:] @ x[3:] / 2
             - 3.986004415e14 / d
-            + sum(c / d ** (n + 1) * p for n, (c, p) in enumerate(zip(GRAVITY[3:], legendre, strict=True), 2))
+            + sum(c / d ** (n + 1) * p for n, (c, p) in enumerate(zip(GRAVITY.zonal[3:], legendre, strict=True), 2))
         )
 
     tracks, _ = random_tracks(16, 9)

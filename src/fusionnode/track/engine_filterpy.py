@@ -16,10 +16,12 @@ from numpy.polynomial.legendre import Legendre
 from fusionnode.core.types import MEASUREMENT, Channel, StructArray
 from fusionnode.track.associate import Log, Measurements, Room
 from fusionnode.track.coarse import refresh_coarse
-from fusionnode.track.dynamics import MU, step_length
-from fusionnode.track.filter import BENT, MOST_ITERATIONS
+from fusionnode.track.dynamics import MU, Dynamics
+from fusionnode.track.filter import BENT, MOST_ITERATIONS, predict_slots
+from fusionnode.track.lanes import workspace
 from fusionnode.track.picture import Picture, Rules
 from fusionnode.track.sensing import LIGHT_M_S
+from fusionnode.track.zonal import step_length
 
 F64 = npt.NDArray[np.float64]
 
@@ -29,9 +31,11 @@ _FIRST = [p.deriv() for p in _LEGENDRE]
 _SECOND = [p.deriv(2) for p in _LEGENDRE]
 
 
-def acceleration(r: F64, model: F64) -> tuple[F64, F64]:
-    """Acceleration (3,), m/s^2, and its gradient (3, 3), 1/s^2, at ``r`` (3,), m; ``model`` from dynamics.model."""
-    k, c = model[:3], model[3:]
+def acceleration(r: F64, zonal: F64) -> tuple[F64, F64]:
+    """Acceleration (3,), m/s^2, and its gradient (3, 3), 1/s^2, at ``r`` (3,), m; ``zonal`` (8,) from
+    zonal.zonal_terms.
+    """
+    k, c = zonal[:3], zonal[3:]
     d = float(np.linalg.norm(r))
     u = r / d
     s = float(u @ k)
@@ -51,11 +55,11 @@ def acceleration(r: F64, model: F64) -> tuple[F64, F64]:
     return a * u + b * k, gradient
 
 
-def step(x: F64, h: float, model: F64) -> tuple[F64, F64]:
+def step(x: F64, h: float, zonal: F64) -> tuple[F64, F64]:
     """One classical Runge-Kutta step of ``x`` (6,) and of its state transition (6, 6)."""
 
     def slope(state: F64, phi: F64) -> tuple[F64, F64]:
-        acc, gradient = acceleration(state[:3], model)
+        acc, gradient = acceleration(state[:3], zonal)
         F = np.zeros((6, 6))
         F[:3, 3:] = np.eye(3)
         F[3:, :3] = gradient
@@ -106,11 +110,18 @@ class _OrbitFilter(ExtendedKalmanFilter):  # type: ignore[misc]
         super().__init__(dim_x=6, dim_z=channels)
         self.x, self.P = x.copy(), P.copy()
 
-    def predict_orbit(self, dt: float, model: F64, psd: float) -> None:
+    def predict_orbit(self, epoch_ns: int, to_ns: int, model: Dynamics, psd: float) -> None:
+        """By our own steps in the zonal tier; the full one's forces are only in the kernels."""
+        if model.full:
+            x, P, epoch = self.x[None].copy(), self.P.reshape(1, 36).copy(), np.array([epoch_ns])
+            predict_slots(workspace(), np.zeros(1, np.int64), 1, to_ns, x, P, epoch, model, psd)
+            self.x, self.P = x[0], P[0].reshape(6, 6)
+            return
+        dt = (to_ns - epoch_ns) * 1e-9
         while dt != 0.0:
             n = int(np.ceil(abs(dt) / step_length(*self.x[:3])))
             h = dt / n if n > 1 else dt
-            self._next, self.F = step(self.x, h, model)
+            self._next, self.F = step(self.x, h, model.zonal)
             self.Q = noise(h, psd)
             self.predict()
             dt = dt - h if n > 1 else 0.0
@@ -175,7 +186,7 @@ class FilterpyEngine:
             slot, row = room.slots[i], room.rows[i]
             m = records[row]
             kf = _OrbitFilter(picture.x[slot], picture.P[slot].reshape(6, 6), 4)
-            kf.predict_orbit((ms.t[row] - picture.epoch[slot]) * 1e-9, rules.model, rules.psd)
+            kf.predict_orbit(int(picture.epoch[slot]), int(ms.t[row]), rules.model, rules.psd)
             out = self._trial(kf.x, kf.P, m, int(ms.channels[row]), rules)
             ahead = float(m["los"] @ (kf.x[:3] - m["site_r"])) > 0.0
             room.trials.x[i], room.trials.P[i] = out[0], out[1].reshape(36)
@@ -206,6 +217,6 @@ class FilterpyEngine:
         """See `Engine.predict`."""
         for slot in slots:
             kf = _OrbitFilter(picture.x[slot], picture.P[slot].reshape(6, 6), 4)
-            kf.predict_orbit((to_ns - picture.epoch[slot]) * 1e-9, rules.model, rules.psd)
+            kf.predict_orbit(int(picture.epoch[slot]), to_ns, rules.model, rules.psd)
             picture.x[slot], picture.P[slot], picture.epoch[slot] = kf.x, kf.P.reshape(36), to_ns
             refresh_coarse(picture, slot)

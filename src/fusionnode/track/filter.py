@@ -16,6 +16,7 @@ from fusionnode.core.types import Channel
 from fusionnode.track.dynamics import predict_lanes
 from fusionnode.track.lanes import (
     BEND,
+    COEFFICIENTS,
     DET,
     LANES,
     LEFT,
@@ -29,6 +30,7 @@ from fusionnode.track.lanes import (
     X_OUT,
     H,
     P,
+    T,
     X,
     Y,
     dot,
@@ -118,8 +120,10 @@ def update_lanes(W):
 
 
 @kernel
-def load_track(W, m, x, P_, left):
-    """Put a state (6,), its covariance (36,) and the time to predict (s) into lane ``m``."""
+def load_track(W, m, x, P_, t, left, drag, light):
+    """Put a state (6,), its covariance (36,), its time (s, from the dynamics' reference), the time to predict (s) and
+    its Cd A/m and Cr A/m (m^2/kg) into lane ``m``.
+    """
     for i in range(6):
         W[X + i * LANES + m] = x[i]
     to = P + m
@@ -128,6 +132,9 @@ def load_track(W, m, x, P_, left):
             W[to] = P_[6 * i + j]
             to += LANES
     W[LEFT + m] = left
+    W[T + m] = t
+    W[COEFFICIENTS + m] = drag
+    W[COEFFICIENTS + LANES + m] = light
 
 
 @kernel
@@ -243,7 +250,9 @@ def try_pairs(W, n, slots, rows, x, P_, epoch, z, t, channels, model, q, gates, 
         for m in range(size):
             slot = slots[start + m]
             row = rows[start + m]
-            load_track(W, m, x[slot], P_[slot], (t[row] - epoch[slot]) * 1e-9)
+            since = (epoch[slot] - model.ref_ns) * 1e-9
+            left = (t[row] - epoch[slot]) * 1e-9
+            load_track(W, m, x[slot], P_[slot], since, left, model.terms[2], model.terms[3])
             load_measurement(W, m, z[row], channels[row])
             used[m] = channels[row]
         for m in range(size, LANES):
@@ -281,7 +290,9 @@ def predict_slots(W, slots, n, to_ns, x, P_, epoch, model, q):
         size = min(LANES, n - start)
         for m in range(size):
             slot = slots[start + m]
-            load_track(W, m, x[slot], P_[slot], (to_ns - epoch[slot]) * 1e-9)
+            since = (epoch[slot] - model.ref_ns) * 1e-9
+            left = (to_ns - epoch[slot]) * 1e-9
+            load_track(W, m, x[slot], P_[slot], since, left, model.terms[2], model.terms[3])
         for m in range(size, LANES):
             W[LEFT + m] = 0.0
         predict_lanes(W, model, q)

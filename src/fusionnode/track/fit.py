@@ -143,8 +143,10 @@ def _agrees(z, channels, k, tk, te, pz, v, g, end, last):
 def _look_back(W, z, t, channels, start, size, x, epoch, model):
     """Put ``size`` measurements from ``start`` into lanes, each with the orbit ``x`` at ``epoch`` taken to its time."""
     zero = np.zeros(36)
+    since = (epoch - model.ref_ns) * 1e-9
     for m in range(size):
-        load_track(W, m, x, zero, (t[start + m] - epoch) * 1e-9)
+        left = (t[start + m] - epoch) * 1e-9
+        load_track(W, m, x, zero, since, left, model.terms[2], model.terms[3])
         load_measurement(W, m, z[start + m], channels[start + m])
     for m in range(size, LANES):
         W[LEFT + m] = 0.0

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fusionnode.config import Tracking
 from fusionnode.core.types import MEASUREMENT, Channel, StructArray
+from fusionnode.track.dynamics import Dynamics
 from fusionnode.track.fit import consensus, fit_arc
 from fusionnode.track.sensing import COLUMNS
 
@@ -54,7 +55,7 @@ class Initiator:
         return self._let_go(int(np.searchsorted(self._t[self._first : self._end], before_ns)))
 
     def add(
-        self, measurement: np.void, near: bool, W: npt.NDArray[np.float64], model: npt.NDArray[np.float64]
+        self, measurement: np.void, near: bool, W: npt.NDArray[np.float64], model: Dynamics
     ) -> tuple[NewOrbit | None, tuple[int, int]]:
         """Take one more measurement (of this sensor, none older before it); says whether an orbit came of it,
         and how many measurements were let go (near a track, not near one).
@@ -91,7 +92,7 @@ class Initiator:
         self._first += count
         return near, count - near
 
-    def _orbit(self, W: npt.NDArray[np.float64], model: npt.NDArray[np.float64]) -> NewOrbit | None:
+    def _orbit(self, W: npt.NDArray[np.float64], model: Dynamics) -> NewOrbit | None:
         n = self.pending
         if n < self._enough:
             return None

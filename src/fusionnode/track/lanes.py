@@ -31,6 +31,8 @@ def _group(rows: int) -> int:
 
 STEP = _group(1)  # s, length of the step being taken
 LEFT = _group(1)  # s, what is left to predict
+T = _group(1)  # s, time of X from the reference time of the dynamics
+COEFFICIENTS = _group(2)  # Cd A/m and Cr A/m, m^2/kg
 X = _group(6)  # state, m, m/s, GCRF
 P = _group(21)  # lower triangle of its covariance, row by row
 PHI = _group(36)  # state transition of one step
@@ -61,6 +63,17 @@ BEND = _group(1)  # largest departure from linearity, in sigma of its channel
 # Fits only, and last: what a trial needs stays together in the processor's nearest cache.
 TOTAL = _group(36)  # state transition of all steps
 WORK = _group(36)
+
+# What only the full dynamics need.
+AT = _group(7)  # place, velocity (GCRF) and time at which forces are evaluated
+PUSH = _group(3)  # acceleration there beyond the zonal field, m/s^2
+DRAG = _group(3)  # its derivative by Cd A/m
+LIGHT = _group(3)  # and by Cr A/m
+KICK = _group(1)  # s, how long it counts for
+PIECE = _group(1)  # s, the piece of a long arc being gone through
+STAGE = _group(1)  # where in it
+NODES = _group(24)  # positions, then accelerations, at four nodes of a stretch
+HARMONICS = _group(26)
 
 ROWS = _rows
 
@@ -109,6 +122,7 @@ def workspace() -> npt.NDArray[np.float64]:
     w = np.zeros((ROWS, LANES))
     w[X // LANES : X // LANES + 6] = np.array([7.0e6, 0.0, 0.0, 0.0, 5.3e3, 5.3e3])[:, None]
     w[LOS // LANES] = w[E_LON // LANES + 1] = w[E_LAT // LANES + 2] = 1.0
+    w[AT // LANES] = 7.0e6
     w[VAR // LANES : VAR // LANES + 4] = 1.0
     w[NOISE // LANES : NOISE // LANES + 4] = 1.0
     return w.reshape(-1)

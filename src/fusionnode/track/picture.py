@@ -14,6 +14,7 @@ from scipy.stats import chi2
 from fusionnode.config import Config
 from fusionnode.core.kernels import kernel
 from fusionnode.core.types import TRACK_STATE, Status, StructArray
+from fusionnode.track.dynamics import Dynamics
 
 NEVER = np.iinfo(np.int64).max
 RING = 8
@@ -49,7 +50,7 @@ class Picture(NamedTuple):
 class Rules(NamedTuple):
     """What the kernels need to know of the configuration."""
 
-    model: npt.NDArray[np.float64]  # (8,) from dynamics.model
+    model: Dynamics
     psd: float  # m^2/s^3
     gates: npt.NDArray[np.float64]  # (5,) chi-square gate by degrees of freedom
     may_drop: bool  # one outlying channel may be left out
@@ -86,13 +87,13 @@ def make_picture(capacity: int) -> Picture:
     )
 
 
-def make_rules(config: Config, model: npt.NDArray[np.float64]) -> Rules:
+def make_rules(config: Config, model: Dynamics) -> Rules:
     """The kernels' view of ``config``; sensors in the order they stand there."""
     t = config.tracking
     revisit = np.array([s.revisit_s for s in config.sensor.values()])
     return Rules(
         model=model,
-        psd=t.accel_noise_psd_m2_s3,
+        psd=t.process_noise_psd_m2_s3,
         gates=np.concatenate([[0.0], chi2.ppf(t.gate_probability, np.arange(1, 5))]),
         may_drop=t.outlier_channels > 0,
         confirm_hits=t.confirm_hits,

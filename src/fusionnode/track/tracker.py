@@ -28,8 +28,9 @@ from fusionnode.track.associate import (
     scan_end,
 )
 from fusionnode.track.coarse import coast_on, refresh_coarse
-from fusionnode.track.dynamics import model as gravity_model
+from fusionnode.track import dynamics
 from fusionnode.track.engine import Engine, NumbaEngine
+from fusionnode.track.heaven import Earth
 from fusionnode.track.identity import GATE, are_one, continued_by, double_of, recent_hits
 from fusionnode.track.initiate import Initiator, NewOrbit, can_initiate
 from fusionnode.track.lanes import workspace
@@ -102,35 +103,27 @@ class Prior(Protocol):
         ...
 
 
-class Pole(Protocol):
-    """What the tracker asks of Earth orientation."""
-
-    def pole(self, t_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Unit vectors of the celestial intermediate pole, GCRF, shape (n, 3), at TAI ns (n,)."""
-        ...
-
-
 class Tracker:
     """All tracks of a node. Not thread-safe: one owner."""
 
     def __init__(
         self,
         config: Config,
-        pole: Pole,
+        earth: Earth,
         outcomes: Outcomes,
         known: Prior | None = None,
         engine: Engine | None = None,
     ) -> None:
         self._config = config.tracking
         self._sensors = list(config.sensor)
-        self._pole = pole
+        self._earth = earth
         self._outcomes = outcomes
         self._known = known if config.catalogue.initiate else None
         self._names = known
         c = config.catalogue
         self._known_reach_m = 6.0 * max(c.sigma_radial_m, c.sigma_along_m, c.sigma_cross_m)
         self._engine = engine or NumbaEngine()
-        self._rules = make_rules(config, np.zeros(8))
+        self._rules = make_rules(config, dynamics.model(2, np.array([0.0, 0.0, 1.0])))
         self._coast_ns = next_tick(int(config.tracking.coast_publish_s * 1e9), self._rules.tick_ns)
         self._model_until = -NEVER
         self.picture = make_picture(config.tracking.max_tracks)
@@ -386,8 +379,7 @@ class Tracker:
     def _new_day(self, t_ns: int) -> None:
         day = t_ns // DAY_NS
         self._model_until = (day + 1) * DAY_NS
-        pole = self._pole.pole(np.array([day * DAY_NS + DAY_NS // 2]))[0]
-        self._rules = self._rules._replace(model=gravity_model(self._config.zonal_degree, pole))
+        self._rules = self._rules._replace(model=dynamics.make(self._config, self._earth, t_ns))
 
     # -- identity
 
