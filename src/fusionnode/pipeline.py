@@ -223,6 +223,7 @@ class Pipeline:
             "sensors": self._detection_ledger(),
             "tracks": {s.name.lower(): int(np.count_nonzero(status == s)) for s in Status},
             "tracks_begun": self._tracker.begun,
+            "updates_mended": self._tracker.mended,
             "states_not_finite": self.encoder.not_finite,
             "earth_orientation": self.orientation_report(),
         }

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fusionnode.track.associate import Log, Measurements, Room, settle_plain_scans
 from fusionnode.track.filter import predict_slots, try_pairs
-from fusionnode.track.lanes import workspace
+from fusionnode.track.lanes import TALLY, workspace
 from fusionnode.track.picture import Picture, Rules
 
 
@@ -38,6 +38,10 @@ class Engine(Protocol):
 
     def predict(self, picture: Picture, slots: npt.NDArray[np.int64], to_ns: int, rules: Rules) -> None:
         """Take the tracks in ``slots`` to ``to_ns``, TAI ns."""
+        ...
+
+    def mended(self) -> dict[str, int]:
+        """Trials whose covariance had to be made in ``square_root`` form, and trials ``refused``, so far."""
         ...
 
 
@@ -73,3 +77,7 @@ class NumbaEngine:
         predict_slots(
             self._w, slots, len(slots), to_ns, picture.x, picture.P, picture.epoch, rules.model, rules.psd
         )
+
+    def mended(self) -> dict[str, int]:
+        """See `Engine.mended`."""
+        return {"square_root": int(self._w[TALLY]), "refused": int(self._w[TALLY + 1])}

@@ -163,8 +163,20 @@ def update(x: F64, P: F64, m: Any, bits: int, x_lin: F64) -> tuple[F64, F64, flo
     return kf.x, kf.P, float(kf.y @ kf.SI @ kf.y), float(np.linalg.det(kf.S))
 
 
+def _sound(P: F64) -> bool:
+    """Whether ``P`` (6, 6) is finite and positive definite."""
+    try:
+        sigma = np.sqrt(np.diag(P))
+        return bool(np.isfinite(np.linalg.cholesky(P / np.outer(sigma, sigma))).all())
+    except np.linalg.LinAlgError:
+        return False
+
+
 class FilterpyEngine:
-    """filterpy's filters, one by one; see `engine.Engine`."""
+    """filterpy's filters, one by one; see `engine.Engine`. What comes out with no sound covariance is refused."""
+
+    def __init__(self) -> None:
+        self._refused = 0
 
     def settle(
         self,
@@ -190,7 +202,9 @@ class FilterpyEngine:
             out = self._trial(kf.x, kf.P, m, int(ms.channels[row]), rules)
             ahead = float(m["los"] @ (kf.x[:3] - m["site_r"])) > 0.0
             room.trials.x[i], room.trials.P[i] = out[0], out[1].reshape(36)
-            room.trials.nis[i] = out[2] if ahead else np.inf
+            sound = _sound(out[1])
+            self._refused += not sound
+            room.trials.nis[i] = out[2] if ahead and sound else np.inf
             room.trials.det[i], room.trials.used[i] = out[3], out[4]
 
     def _trial(self, x: F64, P: F64, m: Any, bits: int, rules: Rules) -> tuple[F64, F64, float, float, int]:
@@ -220,3 +234,7 @@ class FilterpyEngine:
             kf.predict_orbit(int(picture.epoch[slot]), to_ns, rules.model, rules.psd)
             picture.x[slot], picture.P[slot], picture.epoch[slot] = kf.x, kf.P.reshape(36), to_ns
             refresh_coarse(picture, slot)
+
+    def mended(self) -> dict[str, int]:
+        """See `Engine.mended`."""
+        return {"square_root": 0, "refused": self._refused}

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fusionnode.core.kernels import inlined, kernel
 from fusionnode.core.types import Channel
+from fusionnode.track.definite import judge_lanes, mend_predictions, mend_updates, tally
 from fusionnode.track.dynamics import predict_lanes
 from fusionnode.track.lanes import (
     BEND,
@@ -25,6 +26,7 @@ from fusionnode.track.lanes import (
     NOISE,
     P_OUT,
     SITE_DELAY,
+    SOUND,
     USE,
     X_LIN,
     X_OUT,
@@ -65,23 +67,46 @@ def make_trials(n: int) -> Trials:
 
 @inlined
 def _take_in(p, d, h, noise, use, y0):
-    """One channel: P (lower triangle), X_LIN - X, the factors of NIS and DET; ``use`` is 1, or 0 for no change."""
+    """One channel: P (lower triangle), X_LIN - X, the factors of NIS and DET; ``use`` is 1, or 0 for no change.
+
+    Joseph's form in two steps: M = (I - k h') P, then P' = M (I - k h')' + r k k' = M - (M h - r k) k', in which M h is
+    computed from M, so that what rounding did to M is taken back (the stabilised Kalman update of Bierman,
+    Factorization Methods for Discrete Sequential Estimation).
+    """
     b = times(p, h)
     s = noise + dot(h, b)
     y = y0 + dot(h, d)
-    g = use / s
-    k0, k1, k2, k3, k4, k5 = b[0] * g, b[1] * g, b[2] * g, b[3] * g, b[4] * g, b[5] * g
-    less = (
-        p[0] - k0 * b[0],
-        p[1] - k1 * b[0], p[2] - k1 * b[1],
-        p[3] - k2 * b[0], p[4] - k2 * b[1], p[5] - k2 * b[2],
-        p[6] - k3 * b[0], p[7] - k3 * b[1], p[8] - k3 * b[2], p[9] - k3 * b[3],
-        p[10] - k4 * b[0], p[11] - k4 * b[1], p[12] - k4 * b[2], p[13] - k4 * b[3], p[14] - k4 * b[4],
-        p[15] - k5 * b[0], p[16] - k5 * b[1], p[17] - k5 * b[2], p[18] - k5 * b[3], p[19] - k5 * b[4],
-        p[20] - k5 * b[5],
+    g = use / s if use > 0.0 else 0.0
+    k = (b[0] * g, b[1] * g, b[2] * g, b[3] * g, b[4] * g, b[5] * g)
+    p = (
+        p[0] - k[0] * b[0],
+        p[1] - k[1] * b[0], p[2] - k[1] * b[1],
+        p[3] - k[2] * b[0], p[4] - k[2] * b[1], p[5] - k[2] * b[2],
+        p[6] - k[3] * b[0], p[7] - k[3] * b[1], p[8] - k[3] * b[2], p[9] - k[3] * b[3],
+        p[10] - k[4] * b[0], p[11] - k[4] * b[1], p[12] - k[4] * b[2], p[13] - k[4] * b[3], p[14] - k[4] * b[4],
+        p[15] - k[5] * b[0], p[16] - k[5] * b[1], p[17] - k[5] * b[2], p[18] - k[5] * b[3], p[19] - k[5] * b[4],
+        p[20] - k[5] * b[5],
     )  # fmt: skip
-    d = (d[0] - k0 * y, d[1] - k1 * y, d[2] - k2 * y, d[3] - k3 * y, d[4] - k4 * y, d[5] - k5 * y)
-    return less, d, g * y * y, use * s + (1.0 - use)
+    v = times(p, h)
+    c = (
+        v[0] - noise * k[0], v[1] - noise * k[1], v[2] - noise * k[2],
+        v[3] - noise * k[3], v[4] - noise * k[4], v[5] - noise * k[5],
+    )  # fmt: skip
+    f = (0.5 * c[0], 0.5 * c[1], 0.5 * c[2], 0.5 * c[3], 0.5 * c[4], 0.5 * c[5])
+    q = (0.5 * k[0], 0.5 * k[1], 0.5 * k[2], 0.5 * k[3], 0.5 * k[4], 0.5 * k[5])
+    p = (
+        p[0] - c[0] * k[0],
+        p[1] - f[1] * k[0] - q[1] * c[0], p[2] - c[1] * k[1],
+        p[3] - f[2] * k[0] - q[2] * c[0], p[4] - f[2] * k[1] - q[2] * c[1], p[5] - c[2] * k[2],
+        p[6] - f[3] * k[0] - q[3] * c[0], p[7] - f[3] * k[1] - q[3] * c[1], p[8] - f[3] * k[2] - q[3] * c[2],
+        p[9] - c[3] * k[3],
+        p[10] - f[4] * k[0] - q[4] * c[0], p[11] - f[4] * k[1] - q[4] * c[1], p[12] - f[4] * k[2] - q[4] * c[2],
+        p[13] - f[4] * k[3] - q[4] * c[3], p[14] - c[4] * k[4],
+        p[15] - f[5] * k[0] - q[5] * c[0], p[16] - f[5] * k[1] - q[5] * c[1], p[17] - f[5] * k[2] - q[5] * c[2],
+        p[18] - f[5] * k[3] - q[5] * c[3], p[19] - f[5] * k[4] - q[5] * c[4], p[20] - c[5] * k[5],
+    )  # fmt: skip
+    d = (d[0] - k[0] * y, d[1] - k[1] * y, d[2] - k[2] * y, d[3] - k[3] * y, d[4] - k[4] * y, d[5] - k[5] * y)
+    return p, d, g * y * y, s if use > 0.0 else 1.0
 
 
 @kernel
@@ -89,8 +114,7 @@ def update_lanes(W):
     """X_OUT, P_OUT, NIS, DET from X, P and Y, H at X_LIN: one channel after the other, R being diagonal.
 
     With X_LIN = X an EKF update; with X_LIN an earlier X_OUT one iteration of the iterated EKF (Bar-Shalom,
-    Li & Kirubarajan, Estimation with Applications, section 10.5.2). The covariance is taken down by b b' / S with
-    b = P h: for a scalar measurement and its optimal gain that is Joseph's form multiplied out.
+    Li & Kirubarajan, Estimation with Applications, section 10.5.2). SOUND is the least innovation variance.
     """
     L = LANES
     for m in range(L):
@@ -108,6 +132,7 @@ def update_lanes(W):
         )
         W[NIS + m] = n0 + n1 + n2 + n3
         W[DET + m] = s0 * s1 * s2 * s3
+        W[SOUND + m] = min(min(s0, s1), min(s2, s3))
         o = X_OUT + m
         W[o], W[o + L], W[o + 2 * L] = at[0] - d[0], at[1] - d[1], at[2] - d[2]
         W[o + 3 * L], W[o + 4 * L], W[o + 5 * L] = at[3] - d[3], at[4] - d[4], at[5] - d[5]
@@ -181,16 +206,24 @@ def degrees(channels):
 
 
 @kernel
-def _first_update(W):
+def _update(W, n):
+    """Update, and see to it that what comes out in the first ``n`` lanes is finite and positive definite."""
+    update_lanes(W)
+    judge_lanes(W, P_OUT)
+    mend_updates(W, n)
+
+
+@kernel
+def _first_update(W, n):
     for i in range(6 * LANES):
         W[X_LIN + i] = W[X + i]
     noise_lanes(W)
     linearise_lanes(W)
-    update_lanes(W)
+    _update(W, n)
 
 
 @kernel
-def _iterate(W, want):
+def _iterate(W, n, want):
     """Iterate the update of the lanes in ``want`` that are bent; others come out as they went in."""
     for _ in range(MOST_ITERATIONS):
         bend_lanes(W)
@@ -205,7 +238,7 @@ def _iterate(W, want):
         if not again:
             return
         linearise_lanes(W)
-        update_lanes(W)
+        _update(W, n)
 
 
 @kernel
@@ -223,7 +256,7 @@ def _leave_one_out(W, n, gates, out_of_gate, used):
                 tried = True
         if not tried:
             break
-        update_lanes(W)
+        _update(W, n)
         for m in range(n):
             if out_of_gate[m] and used[m] == _ALL:
                 if W[NIS + m] <= gates[degrees(_ALL ^ drop)]:
@@ -231,12 +264,14 @@ def _leave_one_out(W, n, gates, out_of_gate, used):
                     out_of_gate[m] = False
                 else:
                     _set_use(W, m, _ALL)
-    update_lanes(W)
+    _update(W, n)
 
 
 @kernel
 def try_pairs(W, n, slots, rows, x, P_, epoch, z, t, channels, model, q, gates, may_drop, out):
     """Try measurement ``rows[i]`` against track ``slots[i]`` for i < n, into ``out`` (Trials).
+
+    A trial whose covariance is not finite and positive definite in any form is refused: its NIS is infinite.
 
     ``x`` (N, 6), ``P_`` (N, 36), ``epoch`` (N,) int64 TAI ns: the tracks. ``z`` (M, 27): MEASUREMENT seen as
     float64; ``t`` (M,) int64 TAI ns; ``channels`` (M,) uint8. ``gates``: (5,) chi-square gate by degrees of freedom.
@@ -258,7 +293,7 @@ def try_pairs(W, n, slots, rows, x, P_, epoch, z, t, channels, model, q, gates, 
         for m in range(size, LANES):
             W[LEFT + m] = 0.0
         predict_lanes(W, model, q)
-        _first_update(W)
+        _first_update(W, size)
         any_out = False
         for m in range(size):
             out_of_gate[m] = not W[NIS + m] <= gates[degrees(used[m])]
@@ -269,7 +304,8 @@ def try_pairs(W, n, slots, rows, x, P_, epoch, z, t, channels, model, q, gates, 
             first[0, m] = W[NIS + m]
             first[1, m] = W[DET + m]
             want[m] = m < size and not out_of_gate[m]
-        _iterate(W, want)
+        _iterate(W, size, want)
+        tally(W, size)
         for m in range(size):
             at = start + m
             ahead = 0.0
@@ -285,7 +321,10 @@ def try_pairs(W, n, slots, rows, x, P_, epoch, z, t, channels, model, q, gates, 
 
 @kernel
 def predict_slots(W, slots, n, to_ns, x, P_, epoch, model, q):
-    """Take tracks ``slots[:n]`` ahead to ``to_ns`` in place."""
+    """Take tracks ``slots[:n]`` ahead to ``to_ns`` in place.
+
+    A covariance that rounding took the definiteness of is mended; one beyond that comes out as not a number.
+    """
     for start in range(0, n, LANES):
         size = min(LANES, n - start)
         for m in range(size):
@@ -296,6 +335,8 @@ def predict_slots(W, slots, n, to_ns, x, P_, epoch, model, q):
         for m in range(size, LANES):
             W[LEFT + m] = 0.0
         predict_lanes(W, model, q)
+        judge_lanes(W, P)
+        mend_predictions(W, size)
         for m in range(size):
             slot = slots[start + m]
             epoch[slot] = to_ns

@@ -59,8 +59,11 @@ P_OUT = _group(21)
 NIS = _group(1)
 DET = _group(1)  # determinant of the innovation covariance of the channels that count
 BEND = _group(1)  # largest departure from linearity, in sigma of its channel
+SOUND = _group(1)  # above zero where what the update gave is finite and positive definite
+FORM = _group(1)  # how the update was made: PLAIN, SQUARE_ROOT or REFUSED
+TALLY = _group(1)  # not of a lane: trials made in square-root form, and trials refused, so far
 
-# Fits only, and last: what a trial needs stays together in the processor's nearest cache.
+# Last: what a trial needs stays together in the processor's nearest cache.
 TOTAL = _group(36)  # state transition of all steps
 WORK = _group(36)
 

@@ -168,6 +168,11 @@ class Tracker:
         """Tracks begun so far, tentative ones included."""
         return self._roster.begun
 
+    @property
+    def mended(self) -> dict[str, int]:
+        """Trials by what had to be done to keep their covariance definite (see `Engine.mended`)."""
+        return self._engine.mended()
+
     def slots(self) -> npt.NDArray[np.int64]:
         """Slots in use, ascending."""
         return self._roster.slots()
