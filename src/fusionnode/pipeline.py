@@ -95,6 +95,7 @@ class Pipeline:
             else self._hold_back_ns + self._settle_ns + round(config.tracking.future_tolerance_s * SECOND_NS)
         )
         self._newest = [0] * _AGREE_ON_TIME
+        self._last_tick_ns = 0
         self.encoder = StreamEncoder(
             node_id=config.node.id,
             stream_epoch=stream_epoch,
@@ -151,6 +152,7 @@ class Pipeline:
         """It is ``t_ns`` (TAI): fuse what the hold-back lets go, and give what is to be published, in order."""
         if t_ns <= 0:
             return []
+        self._last_tick_ns = t_ns
         return self._fuse(t_ns - self._hold_back_ns, t_ns - self._settle_ns) + self._periodic(t_ns)
 
     def finish(self, t_ns: int) -> list[Message]:
@@ -231,6 +233,13 @@ class Pipeline:
         return {
             "links": self._link_states(),
             "sensors": self._detection_ledger(),
+            "clocks": self._watch.clocks(self._last_tick_ns),
+            "late": {
+                "taken": int(self._rewind.late.sum()),
+                "replays": self._rewind.replays,
+                "replayed": self._rewind.replayed,
+                "overflows": self._rewind.overflows,
+            },
             "tracks": {s.name.lower(): int(np.count_nonzero(status == s)) for s in Status},
             "tracks_begun": self._tracker.begun,
             "states_not_finite": self.encoder.not_finite,
@@ -266,8 +275,9 @@ class Pipeline:
     def _sensor_states(self, t_ns: int) -> dict[str, dict[str, Any]]:
         ledger = self._detection_ledger()
         states = self._watch.states(t_ns)
-        for name, state in states.items():
+        for (name, state), late in zip(states.items(), self._rewind.late.tolist(), strict=True):
             entries = dict(ledger[name])
+            state["lateUsed"] = late
             state["detections"] = entries.pop("in")
             state["outcomes"] = entries
         return states
