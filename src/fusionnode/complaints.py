@@ -47,6 +47,32 @@ def complaints(before: Ledger, now: Ledger) -> Iterator[dict[str, Any]]:
         )
 
 
+def clock_complaints(before: Ledger, now: Ledger) -> Iterator[dict[str, Any]]:
+    """Fields of one log line for each sensor whose clock stepped, began to drift, or ran backwards since ``before``."""
+    clocks, earlier = now.get("clocks", {}), before.get("clocks", {})
+    stepped = [
+        name for name, c in clocks.items() if c["clockSteps"] > earlier.get(name, {}).get("clockSteps", 0)
+    ]
+    sizes = [clocks[name]["clockStepS"] for name in stepped]
+    together = len(sizes) > 1 and max(sizes) - min(sizes) <= 0.1 * abs(max(sizes, key=abs))
+    for name, clock in clocks.items():
+        then = earlier.get(name, {})
+        told: dict[str, Any] = {}
+        if name in stepped:
+            told["step_s"] = round(clock["clockStepS"], 3)
+            told["hint"] = (
+                "several stepped alike: this computer's clock"
+                if together
+                else "its clock was set, or its way to the node became another"
+            )
+        if clock["clockState"] == "drifting" and then.get("clockState") != "drifting":
+            told["drift_ppm"] = round(clock["clockDriftPpm"], 1)
+        if (back := clock["clockBackwards"] - then.get("clockBackwards", 0)) > 0:
+            told["backwards"] = back
+        if told:
+            yield {"sensor": name, **told}
+
+
 def _since(before: Ledger, now: Ledger) -> dict[str, int]:
     return {k: n - before.get(k, 0) for k, n in now.items() if not isinstance(n, bool)}
 

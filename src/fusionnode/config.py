@@ -136,7 +136,9 @@ class Tracking(_Model):
     """The fusion engine. Times are of measurement, not of arrival.
 
     Detections wait ``hold_back_s`` for older ones; one that is older than what was released is late. ``transit_s`` is
-    how long one may be under way without being late when nothing newer came before it.
+    how long one may be under way without being late when nothing newer came before it. A late one that is at most
+    ``late_age_s`` older than what was released is still used: the tracker goes back and replays (0: it is refused). For
+    that, at most ``late_log_measurements`` are kept.
 
     ``dynamics``: ``zonal`` is J2 to J6 (``zonal_degree``), for dense arcs of minutes; ``full`` is Earth's gravity to
     ``gravity_degree``, Moon, Sun, air and sunlight, with tides of the solid Earth and relativity unless switched off.
@@ -148,6 +150,8 @@ class Tracking(_Model):
     engine: Literal["numba", "filterpy"] = "numba"
     hold_back_s: SecondsOrZero = 0.25
     transit_s: SecondsOrZero = 1.0
+    late_age_s: Annotated[float, Field(ge=0, le=3600.0, allow_inf_nan=False)] = 60.0
+    late_log_measurements: Annotated[int, Field(ge=100, le=10_000_000)] = 200_000
     tick_s: Seconds = 1.0
     gate_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.9999
     outlier_channels: Annotated[int, Field(ge=0, le=1)] = 1

@@ -28,7 +28,7 @@ import astropy_iers_data
 from fusionnode import __version__
 from fusionnode import config as config_module
 from fusionnode.codec import registry
-from fusionnode.complaints import complaints
+from fusionnode.complaints import clock_complaints, complaints
 from fusionnode.config import Config, ConfigError
 from fusionnode.core import clock as clock_module
 from fusionnode.core.clock import Clock, DataClock, SystemClock
@@ -357,6 +357,9 @@ class Node:
         told = False
         for fields in complaints(before, now):
             self.log("no_use", **fields)
+            told = True
+        for fields in clock_complaints(before, now):
+            self.log("sensor_clock", **fields)
             told = True
         self._look_at_ns = mono_ns + (_NEXT_LOOK_NS if told else _LOOK_NS)
 

@@ -14,7 +14,7 @@ import numpy as np
 from fusionnode.catalogue.known import KnownObjects
 from fusionnode.codec import registry
 from fusionnode.config import Config
-from fusionnode.core.outcome import PENDING, Outcome, Outcomes
+from fusionnode.core.outcome import PENDING, Outcome, Outcomes, Share
 from fusionnode.core.refframes import EarthOrientation
 from fusionnode.core.schema import REASON_NODE_STOPPED
 from fusionnode.core.timescales import utc_text
@@ -32,6 +32,7 @@ from fusionnode.intake.watch import SensorWatch
 from fusionnode.release.wire import Message, StreamEncoder
 from fusionnode.track.engine import Engine, NumbaEngine
 from fusionnode.track.engine_filterpy import FilterpyEngine
+from fusionnode.track.rewind import Rewind
 from fusionnode.track.tracker import Tracker, merged
 
 SECOND_NS = 1_000_000_000
@@ -77,8 +78,15 @@ class Pipeline:
         self._measurer = Measurer(config, orientation, self.outcomes)
         self._hold_back_ns = round(config.tracking.hold_back_s * SECOND_NS)
         self._settle_ns = max(self._hold_back_ns, round(config.tracking.transit_s * SECOND_NS))
-        self._ordering = Ordering(self._hold_back_ns, tuple(config.sensor), self.outcomes)
-        self._tracker = Tracker(config, orientation, self.outcomes, known, ENGINES[config.tracking.engine]())
+        names = tuple(config.sensor)
+        late_age_ns = round(config.tracking.late_age_s * SECOND_NS)
+        self._ordering = Ordering(self._hold_back_ns, names, self.outcomes, late_age_ns)
+        share = Share(self.outcomes)
+        self._tracker = Tracker(config, orientation, share, known, ENGINES[config.tracking.engine]())
+        self._rewind = Rewind(
+            self._tracker, share, self.outcomes, names, coast_s=config.tracking.coast_publish_s,
+            late_age_ns=late_age_ns, most_logged=config.tracking.late_log_measurements,
+        )  # fmt: skip
         self._watch = SensorWatch(config)
         self._data_clock = config.clock.mode == "data"
         self._believable_ns = (
@@ -87,6 +95,7 @@ class Pipeline:
             else self._hold_back_ns + self._settle_ns + round(config.tracking.future_tolerance_s * SECOND_NS)
         )
         self._newest = [0] * _AGREE_ON_TIME
+        self._last_tick_ns = 0
         self.encoder = StreamEncoder(
             node_id=config.node.id,
             stream_epoch=stream_epoch,
@@ -143,6 +152,7 @@ class Pipeline:
         """It is ``t_ns`` (TAI): fuse what the hold-back lets go, and give what is to be published, in order."""
         if t_ns <= 0:
             return []
+        self._last_tick_ns = t_ns
         return self._fuse(t_ns - self._hold_back_ns, t_ns - self._settle_ns) + self._periodic(t_ns)
 
     def finish(self, t_ns: int) -> list[Message]:
@@ -152,7 +162,7 @@ class Pipeline:
         messages: list[Message] = []
         if t_ns > 0:
             self._ordering.refuse_after(t_ns + self._believable_ns)
-            messages = self._fuse(max(t_ns, self._ordering.newest_ns or 0), t_ns)
+            messages = self._fuse(max(t_ns, self._ordering.newest_ns or 0), t_ns, last=True)
         self._tracker.finish()
         if self.streaming:
             gone = [Tombstone(track, t_ns, REASON_NODE_STOPPED) for track in sorted(self._published)]
@@ -171,14 +181,16 @@ class Pipeline:
             newest = np.sort(measurements["t_meas_ns"])[-_AGREE_ON_TIME:].tolist()
             self._newest = sorted(self._newest + newest)[-_AGREE_ON_TIME:]
 
-    def _fuse(self, up_to_ns: int, settled_ns: int) -> list[Message]:
+    def _fuse(self, up_to_ns: int, settled_ns: int, *, last: bool = False) -> list[Message]:
         """Fuse measurements up to ``up_to_ns``, and let tracks coast to ``settled_ns``: nothing older will be used."""
         newest = self._ordering.newest_ns
         release_ns = settled_ns if newest is None else max(settled_ns, min(up_to_ns, newest))
-        self._tracker.process(self._ordering.release(release_ns))
-        self._tracker.advance(settled_ns)
+        self._rewind.process(self._ordering.release(release_ns))
+        self._rewind.add_late(self._ordering.take_late())
+        self._rewind.settle(settled_ns, at_once=last)
+        self._rewind.advance(settled_ns)
         messages: list[Message] = []
-        for event in merged(self._tracker.take()):
+        for event in merged(self._rewind.take()):
             if isinstance(event, Tombstone):
                 if event.track in self._published:
                     self._published.discard(event.track)
@@ -221,6 +233,13 @@ class Pipeline:
         return {
             "links": self._link_states(),
             "sensors": self._detection_ledger(),
+            "clocks": self._watch.clocks(self._last_tick_ns),
+            "late": {
+                "taken": int(self._rewind.late.sum()),
+                "replays": self._rewind.replays,
+                "replayed": self._rewind.replayed,
+                "overflows": self._rewind.overflows,
+            },
             "tracks": {s.name.lower(): int(np.count_nonzero(status == s)) for s in Status},
             "tracks_begun": self._tracker.begun,
             "updates_mended": self._tracker.mended,
@@ -245,7 +264,7 @@ class Pipeline:
     def _detection_ledger(self) -> dict[str, dict[str, int]]:
         """By sensor: detections in, each outcome, and what still waits for one."""
         waiting = self._tracker.pending()
-        held = self._ordering.pending
+        held = self._ordering.pending + self._rewind.pending()
         ledger = {}
         for index, name in enumerate(self._config.sensor):
             pending = int(held[index]) + waiting.get(name, 0)
@@ -257,8 +276,9 @@ class Pipeline:
     def _sensor_states(self, t_ns: int) -> dict[str, dict[str, Any]]:
         ledger = self._detection_ledger()
         states = self._watch.states(t_ns)
-        for name, state in states.items():
+        for (name, state), late in zip(states.items(), self._rewind.late.tolist(), strict=True):
             entries = dict(ledger[name])
+            state["lateUsed"] = late
             state["detections"] = entries.pop("in")
             state["outcomes"] = entries
         return states

@@ -119,7 +119,7 @@ def test_a_detection_on_its_way_is_not_late_without_any_hold_back(orientation: E
 
 
 def test_what_comes_after_the_hold_back_window_is_counted_as_late(orientation: EarthOrientation) -> None:
-    pipeline = pipeline_for(orientation, station("transit_s = 0.5"))
+    pipeline = pipeline_for(orientation, station("transit_s = 0.5\nlate_age_s = 0.0"))
     sky = detections(orientation, overhead(orientation), TIMES)
     sky["t_rx_ns"][::10] += 2 * NS
     run(pipeline, sky)

@@ -64,6 +64,13 @@ class Outcomes:
         if n:
             self._counts.setdefault(source, Counter())[outcome.value] += n
 
+    def retract(self, source: str, outcome: str, n: int) -> None:
+        """``n`` of what was counted get another outcome: their past is being gone through again."""
+        counts = self._counts[source]
+        counts[outcome] -= n
+        if counts[outcome] == 0:
+            del counts[outcome]
+
     def get(self, source: str, outcome: Outcome) -> int:
         """The count so far; 0 for what was never counted."""
         counts = self._counts.get(source)
@@ -80,3 +87,29 @@ class Outcomes:
     def as_dict(self) -> dict[str, dict[str, int]]:
         """Everything, sorted by source and name."""
         return {source: self.of(source) for source in sorted(self._counts)}
+
+
+class Share(Outcomes):
+    """What one stage adds to the counters of ``whole``, so that it can be taken back and counted anew."""
+
+    def __init__(self, whole: Outcomes) -> None:
+        super().__init__()
+        self._whole = whole
+
+    def add(self, source: str, outcome: Outcome, n: int = 1) -> None:
+        """See `Outcomes.add`; counted here and in the whole."""
+        super().add(source, outcome, n)
+        self._whole.add(source, outcome, n)
+
+    def mark(self) -> dict[str, dict[str, int]]:
+        """The counts as they stand, for `back_to`."""
+        return {source: dict(counts) for source, counts in self._counts.items()}
+
+    def back_to(self, mark: dict[str, dict[str, int]]) -> None:
+        """Take back all that was counted since ``mark`` was made."""
+        for source, counts in self._counts.items():
+            before = mark.get(source, {})
+            for outcome, n in counts.items():
+                if n != before.get(outcome, 0):
+                    self._whole.retract(source, outcome, n - before.get(outcome, 0))
+        self._counts = {source: Counter(counts) for source, counts in mark.items()}

@@ -11,23 +11,28 @@ import numpy as np
 import numpy.typing as npt
 
 from fusionnode.core.outcome import Outcome, Outcomes
+from fusionnode.core.sequence import in_order
 from fusionnode.core.types import MEASUREMENT, StructArray
 
 _NEVER = -(1 << 63)
-_COMPARED = [name for name in MEASUREMENT.names or () if name != "t_rx_ns"]
 
 
 class Ordering:
     """Holds measurements until they are released in order; counts and drops late ones and duplicates.
 
-    A duplicate has the sensor, number and time of an earlier one.
+    A duplicate has the sensor, number and time of an earlier one. Late ones that are at most ``late_age_ns`` older than
+    what was released last are put aside for `take_late`; older ones are refused.
 
     ``names`` are the sensors' names, by the index that measurements carry.
     """
 
-    def __init__(self, hold_back_ns: int, names: Sequence[str], outcomes: Outcomes) -> None:
-        if hold_back_ns < 0:
-            raise ValueError("hold_back_ns is 0 or more")
+    def __init__(
+        self, hold_back_ns: int, names: Sequence[str], outcomes: Outcomes, late_age_ns: int = 0
+    ) -> None:
+        if hold_back_ns < 0 or late_age_ns < 0:
+            raise ValueError("hold_back_ns and late_age_ns are 0 or more")
+        self._late_age_ns = late_age_ns
+        self._late: list[StructArray] = []  # put aside, in order of arrival
         self._hold_back_ns = hold_back_ns
         self._names = tuple(names)
         self._outcomes = outcomes
@@ -47,7 +52,7 @@ class Ordering:
     def pending(self) -> npt.NDArray[np.int64]:
         """How many are held, by sensor index."""
         counts = np.zeros(len(self._names), np.int64)
-        for batch in self._held:
+        for batch in (*self._held, *self._late):
             counts += np.bincount(batch["sensor"], minlength=len(counts))
         return counts
 
@@ -55,13 +60,13 @@ class Ordering:
         return sum(map(len, self._held))
 
     def push(self, measurements: StructArray) -> int:
-        """Take MEASUREMENT[n]; the number of late ones, which are counted and dropped."""
+        """Take MEASUREMENT[n]; the number of those that are too late, which are counted and dropped."""
         if len(measurements) == 0:
             return 0
         late = measurements["t_meas_ns"] <= self.released_to_ns
-        n_late = int(np.count_nonzero(late))
-        if n_late:
-            self._count(measurements[late], Outcome.LATE)
+        n_late = 0
+        if late.any():
+            n_late = self._put_aside(measurements[late])
             measurements = measurements[~late]
             if len(measurements) == 0:
                 return n_late
@@ -71,6 +76,21 @@ class Ordering:
         self._oldest_ns = min(self._oldest_ns, int(times.min()))
         self._held.append(measurements.copy())
         return n_late
+
+    def take_late(self) -> StructArray:
+        """MEASUREMENT[n] that came late, but not too late, since the last call; in order of arrival."""
+        late, self._late = self._late, []
+        return np.concatenate(late) if late else np.zeros(0, MEASUREMENT)
+
+    def _put_aside(self, late: StructArray) -> int:
+        """Keep what is not too late; how many were."""
+        too_late = late["t_meas_ns"] <= self.released_to_ns - self._late_age_ns
+        if too_late.any():
+            self._count(late[too_late], Outcome.LATE)
+            late = late[~too_late]
+        if len(late):
+            self._late.append(late)
+        return int(np.count_nonzero(too_late))
 
     def release(self, up_to_ns: int) -> StructArray:
         """MEASUREMENT[m], in order, with t_meas <= ``up_to_ns``; what comes later from before it is late."""
@@ -104,36 +124,11 @@ class Ordering:
         return np.zeros(0, MEASUREMENT) if self.newest_ns is None else self.release(self.newest_ns)
 
     def _in_order(self, due: StructArray) -> StructArray:
-        if len(due) < 2:
-            return due
-        # lexsort is stable: what is equal stays in order of arrival.
-        due = due[np.lexsort((due["seq"], due["sensor"], due["t_meas_ns"]))]
-        same = due["t_meas_ns"][1:] == due["t_meas_ns"][:-1]
-        if not same.any():
-            return due
-        same &= (due["sensor"][1:] == due["sensor"][:-1]) & (due["seq"][1:] == due["seq"][:-1])
-        # a sensor that does not count sends zeros: there, only what is equal in all is the same
-        numbered = np.flatnonzero(same & (due["seq"][1:] != 0)) + 1
-        unnumbered = same & (due["seq"][1:] == 0)
-        repeated = np.zeros(len(due), np.bool_)
-        repeated[numbered] = True
-        if unnumbered.any():
-            repeated[self._equal_in_all(due, unnumbered)] = True
-        if not repeated.any():
+        due, repeated = in_order(due)
+        if repeated is None:
             return due
         self._count(due[repeated], Outcome.DUPLICATE)
         return due[~repeated]
-
-    def _equal_in_all(self, due: StructArray, same: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """Of runs that are the ``same`` (n - 1,) as the one before: those equal to an earlier one but for t_rx."""
-        suspects = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
-        parts = [due[name][suspects].reshape(len(suspects), -1).astype(np.float64) for name in _COMPARED[1:]]
-        parts.insert(0, due["t_meas_ns"][suspects].reshape(-1, 1).view(np.float64))
-        rows = np.ascontiguousarray(np.concatenate(parts, axis=1))
-        _, first = np.unique(rows.view(f"V{rows.itemsize * rows.shape[1]}").reshape(-1), return_index=True)
-        duplicate = np.ones(len(suspects), np.bool_)
-        duplicate[first] = False
-        return suspects[duplicate]
 
     def _count(self, measurements: StructArray, outcome: Outcome) -> None:
         counts = np.bincount(measurements["sensor"], minlength=len(self._names))

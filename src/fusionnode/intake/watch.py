@@ -9,6 +9,7 @@ import numpy as np
 
 from fusionnode.config import Config
 from fusionnode.core.types import Decoded, DetectionFlag, ReportKind, StructArray
+from fusionnode.intake.clockwatch import ClockWatch
 
 _REMEMBERED = 256
 _SILENT_REVISITS = 20.0
@@ -21,7 +22,8 @@ OTHER_STRANGERS = "sensor:other"
 
 
 class _Seen:
-    def __init__(self) -> None:
+    def __init__(self, clock: ClockWatch) -> None:
+        self.clock = clock
         self.count = 0
         self.last_rx_ns = 0
         self.newest_seq: int | None = None
@@ -52,7 +54,10 @@ class SensorWatch:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._name_of = {sensor.id: name for name, sensor in config.sensor.items()}
-        self._seen = {name: _Seen() for name in config.sensor}
+        judged = config.clock.mode != "data"
+        self._seen = {
+            name: _Seen(ClockWatch(sensor.revisit_s, judged=judged)) for name, sensor in config.sensor.items()
+        }
         self._strangers: dict[str, int] = {}
 
     def note(self, decoded: Decoded) -> None:
@@ -89,11 +94,16 @@ class SensorWatch:
             seen.flags = int(rows["flags"][-1])
             late = (rows["t_rx_ns"][-_REMEMBERED:] - rows["t_meas_ns"][-_REMEMBERED:]) * 1e-9
             seen.latency_s.extend(late.tolist())
+            seen.clock.note(rows["t_rx_ns"], rows["t_meas_ns"], rows["seq"])
             numbers[name] = rows["seq"].tolist()
 
     def count(self, name: str) -> int:
         """Detections so far from a sensor, or from a stranger."""
         return self._seen[name].count if name in self._seen else self._strangers.get(name, 0)
+
+    def clocks(self, t_ns: int) -> dict[str, dict[str, Any]]:
+        """By sensor name: what there is to say of its clock (see `ClockWatch.state`)."""
+        return {name: seen.clock.state(t_ns) for name, seen in self._seen.items()}
 
     def strangers(self) -> list[str]:
         """Sensors without a configuration that sent detections, as ``sensor:ID``."""
@@ -125,6 +135,7 @@ class SensorWatch:
                 "latencyMaxS": float(latency.max()) if len(latency) else None,
                 "timeLocked": None if seen.flags is None else bool(seen.flags & DetectionFlag.TIME_LOCKED),
                 "missed": seen.missed,
+                **seen.clock.state(t_ns),
                 "reported": seen.reported,
             }
         return states

@@ -83,7 +83,6 @@ class Initiator:
         memory[:count], t[:count] = self._memory[kept], self._t[kept]
         channels[:count], near[:count] = self._channels[kept], self._near[kept]
         self._memory, self._t, self._channels, self._near = memory, t, channels, near
-        self._z = memory.view(np.float64).reshape(n, COLUMNS)
         self._chosen = np.zeros(n, np.bool_)
         self._first, self._end = 0, count
 
@@ -98,7 +97,8 @@ class Initiator:
             return None
         here = slice(self._first, self._end)
         t, channels, chosen = self._t[here], self._channels[here], self._chosen[:n]
-        if consensus(self._z[here], t, channels, n, chosen) < self._enough:
+        z = self._memory.view(np.float64).reshape(len(self._memory), COLUMNS)[here]
+        if consensus(z, t, channels, n, chosen) < self._enough:
             return None
         used = self._memory[here][chosen]
         k = len(used)

@@ -5,7 +5,7 @@ What comes out depends on the measurements and their order alone, not on how the
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -106,6 +106,22 @@ class Prior(Protocol):
 class Tracker:
     """All tracks of a node. Not thread-safe: one owner."""
 
+    APART = (
+        "_config",
+        "_sensors",
+        "_pole",
+        "_outcomes",
+        "_known",
+        "_names",
+        "_room",
+        "_log",
+        "_w",
+        "_events",
+    )
+    """Attributes that are no state of the tracks (see `track.checkpoint`)."""
+    SHARED = ("_rules",)
+    """Attributes that are replaced, but never changed in place."""
+
     def __init__(
         self,
         config: Config,
@@ -163,6 +179,10 @@ class Tracker:
         """By sensor: measurements that wait in an initiator."""
         return {name: i.pending for name, i in zip(self._sensors, self._initiators, strict=True) if i.pending}
 
+    def give_back(self, events: list[Event]) -> None:
+        """Let the next `take` begin with these."""
+        self._events = events + self._events
+
     @property
     def begun(self) -> int:
         """Tracks begun so far, tentative ones included."""
@@ -172,6 +192,15 @@ class Tracker:
     def mended(self) -> dict[str, int]:
         """Trials by what had to be done to keep their covariance definite (see `Engine.mended`)."""
         return self._engine.mended()
+
+    def number_from(self, begun: int) -> None:
+        """The next track gets the number after ``begun``."""
+        self._roster.begun = begun
+
+    @property
+    def model(self) -> Any:
+        """The dynamics in use now."""
+        return self._rules.model
 
     def slots(self) -> npt.NDArray[np.int64]:
         """Slots in use, ascending."""
