@@ -174,6 +174,11 @@ class Tracking(_Model):
     initiation_window_s: Seconds = 20.0
     initiation_buffer: Annotated[int, Field(ge=8, le=65_536)] = 8_192
     initiation_max_velocity_sigma_m_s: Positive = 300.0
+    tracklet_points: Annotated[int, Field(ge=3, le=16)] = 4
+    tracklet_max_rate_deg_s: Annotated[float, Field(gt=0, le=20, allow_inf_nan=False)] = 2.0
+    optical_memory_s: Seconds = 129_600.0
+    optical_banks: Annotated[int, Field(ge=1, le=4_096)] = 128
+    optical_max_range_m: Annotated[float, Field(ge=1e6, le=4e8, allow_inf_nan=False)] = 6.0e7
     max_tracks: Annotated[int, Field(ge=16, le=1_000_000)] = 65_536
     future_tolerance_s: Seconds = 2.0
 

@@ -20,7 +20,7 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "process",
         help="process recorded observations",
-        description="Process files of observations (B3, TDM in KVN; gzip or not), merged by time, or a journal.",
+        description="Process files of observations (B3, IOD, TDM in KVN; gzip or not), merged by time, or a journal.",
     )
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="INPUT", help="files, or one journal's folder"

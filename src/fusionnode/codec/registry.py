@@ -27,6 +27,7 @@ _CODECS = {
     "sensor_msgpack": ("fusionnode.codec.sensor_msgpack", "SensorMsgpackDecoder"),
     "b3": ("fusionnode.codec.b3", "B3Decoder"),
     "tdm": ("fusionnode.codec.tdm", "TdmDecoder"),
+    "iod": ("fusionnode.codec.iod", "IodDecoder"),
 }
 
 NAMES = tuple(_CODECS)

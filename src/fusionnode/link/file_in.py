@@ -6,7 +6,7 @@ import gzip
 import zlib
 from pathlib import Path
 
-CODEC_OF_SUFFIX = {".b3": "b3", ".tdm": "tdm", ".kvn": "tdm"}
+CODEC_OF_SUFFIX = {".b3": "b3", ".tdm": "tdm", ".kvn": "tdm", ".iod": "iod"}
 MAX_FILE_BYTES = 1 << 30
 _GZIP = b"\x1f\x8b"
 
@@ -47,4 +47,4 @@ def _codec(path: Path, data: bytes) -> str:
     # A B3 record: from the sensor's number to the milliseconds there is nothing but digits.
     if len(line) >= 66 and line[6:23].isdigit():
         return "b3"
-    raise FileError(f"{path}: expected a file of observations (B3, or TDM in KVN) or a journal's folder")
+    raise FileError(f"{path}: expected a file of observations (B3, IOD, or TDM in KVN) or a journal's folder")

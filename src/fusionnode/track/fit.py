@@ -157,7 +157,7 @@ def _look_back(W, z, t, channels, start, size, x, epoch, model):
 
 
 @kernel
-def _normal_equations(W, z, t, channels, keep, n, x, epoch, model, N, b):
+def normal_equations(W, z, t, channels, keep, n, x, epoch, model, N, b):
     """Fill N (6, 6) and b (6,) of the step from ``x``; returns the sum of squares and the number of channels."""
     L = LANES
     N[:, :] = 0.0
@@ -283,7 +283,7 @@ def fit_arc(W, z, t, channels, n, model, enough, x, P, keep):
     for attempt in range(2):
         settled = False
         for _ in range(MOST_ITERATIONS):
-            chi2, count = _normal_equations(W, z, t, channels, keep, n, x, epoch, model, N, b)
+            chi2, count = normal_equations(W, z, t, channels, keep, n, x, epoch, model, N, b)
             ok, inverse, step = _solve(N, b)
             if not ok:
                 return False

@@ -70,6 +70,13 @@ def are_one(picture: Picture, engine: Engine, rules: Rules, slot: int, other: in
     return bool(np.linalg.norm(d[:3]) < MERGE_M) and _distance2(d, both) <= GATE
 
 
+def is_sharp(orbit: NewOrbit) -> bool:
+    """Whether a new orbit is known well enough to say which track it continues; a wide one could continue any."""
+    return bool(
+        orbit.P[0] + orbit.P[7] + orbit.P[14] <= MERGE_M**2 and orbit.P[21] + orbit.P[28] + orbit.P[35] <= 1e5
+    )
+
+
 def continued_by(picture: Picture, engine: Engine, rules: Rules, orbit: NewOrbit) -> int | None:
     """The track that this orbit most likely belongs to, though its detections did not: its object has manoeuvred, or
     the track had been led astray. Not one that was seen beside them.

@@ -26,6 +26,7 @@ class NewOrbit(NamedTuple):
     x: npt.NDArray[np.float64]  # (6,)
     P: npt.NDArray[np.float64]  # (36,)
     used: StructArray  # MEASUREMENT[k], in time order
+    sure: bool = False  # so much agrees with it that the track is confirmed from the start
 
 
 class Initiator:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fusionnode.config import Config
 from fusionnode.core.outcome import Outcome, Outcomes
 from fusionnode.core.schema import REASON_DROPPED, REASON_MERGED
-from fusionnode.core.types import TRACK_STATE, Channel, StructArray, Tombstone
+from fusionnode.core.types import TRACK_STATE, Channel, Status, StructArray, Tombstone
 from fusionnode.track.associate import (
     Log,
     Measurements,
@@ -31,9 +31,10 @@ from fusionnode.track.coarse import coast_on, refresh_coarse
 from fusionnode.track import dynamics
 from fusionnode.track.engine import Engine, NumbaEngine
 from fusionnode.track.heaven import Earth
-from fusionnode.track.identity import GATE, are_one, continued_by, double_of, recent_hits
+from fusionnode.track.identity import GATE, are_one, continued_by, double_of, is_sharp, recent_hits
 from fusionnode.track.initiate import Initiator, NewOrbit, can_initiate
 from fusionnode.track.lanes import workspace
+from fusionnode.track.optical import OpticalInitiator, Start
 from fusionnode.track.picture import (
     NEVER,
     due_slots,
@@ -148,6 +149,9 @@ class Tracker:
         self._log: Log = make_log(CHUNK)
         self._w = workspace()
         self._initiators = [Initiator(config.tracking, s.revisit_s) for s in config.sensor.values()]
+        self._optical = OpticalInitiator(
+            config.tracking, [s.revisit_s for s in config.sensor.values()], self._w
+        )
         self._next_due = NEVER  # may be early (a measurement put it off), never late
         self._events: list[Event] = []
 
@@ -169,6 +173,7 @@ class Tracker:
         """Nothing will come any more: give what still waits an outcome."""
         for sensor, initiator in enumerate(self._initiators):
             self._let_go(sensor, initiator.forget(NEVER))
+        self._take_optical(self._optical.finish())
 
     def take(self) -> list[Event]:
         """What happened since the last call."""
@@ -177,7 +182,11 @@ class Tracker:
 
     def pending(self) -> dict[str, int]:
         """By sensor: measurements that wait in an initiator."""
-        return {name: i.pending for name, i in zip(self._sensors, self._initiators, strict=True) if i.pending}
+        waiting = {
+            name: i.pending + self._optical.pending(sensor)
+            for sensor, (name, i) in enumerate(zip(self._sensors, self._initiators, strict=True))
+        }
+        return {name: n for name, n in waiting.items() if n}
 
     def give_back(self, events: list[Event]) -> None:
         """Let the next `take` begin with these."""
@@ -298,13 +307,20 @@ class Tracker:
             return
         measurement = measurements[row]
         if not can_initiate(measurement):
-            self._let_go(sensor, (1, 0) if near else (0, 1))
+            self._take_optical(self._optical.add(measurement, near, self._rules.model, self._rules.psd))
             return
         initiator = self._initiators[sensor]
         orbit, gone = initiator.add(measurement, near, self._w, self._rules.model)
         self._let_go(sensor, gone)
         if orbit is not None:
             self._start(orbit)
+
+    def _take_optical(self, start: Start) -> None:
+        for sensor, gone in enumerate(start.gone.tolist()):
+            self._let_go(sensor, (gone[0], gone[1]))
+        for orbit in start.orbits:
+            self._start(orbit)
+        self._next_due = min(self._next_due, self._optical.due_ns)
 
     def _let_go(self, sensor: int, gone: tuple[int, int]) -> None:
         self._outcomes.add(self._sensors[sensor], Outcome.GATED_OUT, gone[0])
@@ -314,7 +330,7 @@ class Tracker:
         """Start a track from an orbit, or take up again the one that it continues."""
         t = orbit.used["t_meas_ns"]
         p = self.picture
-        slot = continued_by(p, self._engine, self._rules, orbit)
+        slot = continued_by(p, self._engine, self._rules, orbit) if is_sharp(orbit) else None
         if slot is not None and np.count_nonzero(recent_hits(p, slot) >= t[0]) >= len(t):
             # the track explains at least as much; two objects this close cannot be told apart yet
             self._count_used(orbit.used["sensor"], Outcome.GATED_OUT)
@@ -328,6 +344,8 @@ class Tracker:
                 self._count_used(orbit.used["sensor"], Outcome.TRACK_LIMIT)
                 return
             self._roster.enlist(slot, self._config.confirm_hits)
+        if orbit.sure:
+            p.status[slot] = Status.CONFIRMED
         for m in orbit.used:
             touch(p, slot, int(m["t_meas_ns"]), int(m["sensor"]), self._rules)
         self._count_used(orbit.used["sensor"], Outcome.USED_INITIATION)
@@ -387,7 +405,7 @@ class Tracker:
     def _sweep_to(self, t_ns: int) -> None:
         """Do what is due up to ``t_ns``, at the times it is due."""
         while self._next_due <= t_ns:
-            self._next_due = int(earliest_due(self.picture))
+            self._next_due = min(int(earliest_due(self.picture)), self._optical.due_ns)
             if self._next_due <= t_ns:
                 self._sweep(self._next_due)
 
@@ -395,6 +413,8 @@ class Tracker:
         p, c = self.picture, self._config
         if t_ns >= self._model_until:
             self._new_day(t_ns)
+        if self._optical.due_ns <= t_ns:
+            self._take_optical(self._optical.close(t_ns, self._rules.model, self._rules.psd))
         tentative, confirmed = due_slots(p, t_ns)
         for slot in tentative.tolist():
             self._end(slot, t_ns, REASON_DROPPED)
