@@ -45,6 +45,7 @@ from fusionnode.track.picture import (
     report,
     touch,
 )
+from fusionnode.track.preview import Sighting, sight
 from fusionnode.track.roster import Roster
 from fusionnode.track.select import pairs_of_scan
 from fusionnode.track.sensing import COLUMNS, FIRST_COLUMN
@@ -78,6 +79,15 @@ def merged(events: list[Event]) -> list[Event]:
         if event is not None:
             out.append(event)
     return out
+
+
+def _as_kernels_see(measurements: StructArray) -> Measurements:
+    return Measurements(
+        np.ascontiguousarray(measurements).view(np.float64).reshape(len(measurements), COLUMNS),
+        np.ascontiguousarray(measurements["t_meas_ns"]),
+        np.ascontiguousarray(measurements["sensor"]),
+        np.ascontiguousarray(measurements["channels"]),
+    )
 
 
 _DEGREES = np.array([bin(c & Channel.RANGE | c & Channel.RANGE_RATE).count("1") + (2 if c & Channel.ANGLES else 0)
@@ -175,6 +185,21 @@ class Tracker:
             self._let_go(sensor, initiator.forget(NEVER))
         self._take_optical(self._optical.finish())
 
+    def look(self, measurement: StructArray, slots: npt.NDArray[np.int64] | None = None) -> list[Sighting]:
+        """What tracks, as they stand now, expect of MEASUREMENT[1] that is still to be processed; nothing is used.
+
+        Of the tracks in ``slots``, or else of those in whose cone it lies: whether it is in their gate is not asked.
+        """
+        ms = _as_kernels_see(measurement)
+        t_ns = int(ms.t[0])
+        if t_ns >= self._model_until:
+            self._new_day(t_ns)
+        if slots is None:
+            while (n := int(pairs_of_scan(self.picture, ms, 0, 1, self._rules, self._room))) < 0:
+                self._room = make_room(len(self.picture.active), 2 * len(self._room.slots))
+            slots = self._room.slots[:n].copy()
+        return sight(self.picture, self._engine, self._rules, measurement, slots)
+
     def take(self) -> list[Event]:
         """What happened since the last call."""
         events, self._events = self._events, []
@@ -218,12 +243,7 @@ class Tracker:
     # -- one chunk, one scan
 
     def _process_chunk(self, measurements: StructArray) -> None:
-        ms = Measurements(
-            np.ascontiguousarray(measurements).view(np.float64).reshape(len(measurements), COLUMNS),
-            np.ascontiguousarray(measurements["t_meas_ns"]),
-            np.ascontiguousarray(measurements["sensor"]),
-            np.ascontiguousarray(measurements["channels"]),
-        )
+        ms = _as_kernels_see(measurements)
         at = 0
         n = len(measurements)
         while at < n:
