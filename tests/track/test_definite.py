@@ -114,7 +114,7 @@ def test_both_forms_of_the_update_agree() -> None:
     tracks, ms = random_tracks(8, 11)
     W = lanes.workspace()
     for m in range(8):
-        filter.load_track(W, m, tracks.x[m], tracks.P[m], 0.0)
+        filter.load_track(W, m, tracks.x[m], tracks.P[m], 0.0, 0.0, 0.0, 0.0)
         r = tracks.x[m]
         record = measure(r[None], np.zeros(1), np.random.default_rng(m))
         filter.load_measurement(W, m, record.view(np.float64), ms.channels[m])
