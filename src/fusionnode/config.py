@@ -158,7 +158,7 @@ class Tracking(_Model):
     relativity: bool = True
     ballistic_m2_kg: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.02
     srp_m2_kg: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.02
-    accel_noise_psd_m2_s3: Positive | None = None
+    accel_noise_psd_m2_s3: Annotated[float | None, Field(gt=0, le=1e12)] = None
     confirm_hits: Annotated[int, Field(ge=2, le=8)] = 6
     confirm_revisits: Annotated[int, Field(ge=2, le=1000)] = 12
     tentative_limit_s: Seconds = 30.0

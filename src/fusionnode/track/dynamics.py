@@ -97,9 +97,7 @@ def model(degree: int, pole: F64, ref_ns: int = 0) -> Dynamics:
     """The zonal tier to ``degree`` (2 to 6) about ``pole``, shape (3,), GCRF."""
     terms = zonal_terms(degree, pole)
     none = np.zeros((2, heaven.COLUMNS))
-    return Dynamics(
-        False, ref_ns, terms, 0, np.zeros(1), none, np.zeros(4), np.zeros((2, 2)), np.zeros(4)
-    )
+    return Dynamics(False, ref_ns, terms, 0, np.zeros(1), none, np.zeros(4), np.zeros((2, 2)), np.zeros(4))
 
 
 def make(config: Tracking, earth: Earth, t_ns: int) -> Dynamics:
@@ -629,7 +627,7 @@ def transit_lanes(W, dynamics):
 
 @kernel
 def coarse_step(r, v, dt, dynamics):
-    """Take one position and velocity, shape (3,) each, ahead by ``dt`` s in place by the zonal field, without a covariance."""
+    """Take one position and velocity, shape (3,) each, by ``dt`` s in place in the zonal field, no covariance."""
     z = dynamics.zonal
     left = dt
     while left != 0.0:

@@ -26,9 +26,31 @@ _HEAD, _TERM, _BLOCK = 3, 5, 4
 
 PLACE = HARMONICS
 """Rows of a place in the body-fixed frame, m; then of the acceleration there, m/s^2."""
-(_U, _RHO, _W, _S, _T, _RM, _IM, _RP, _IP, _Q1, _Q2, _D1, _D2, _CQ, _SQ, _CD, _SD, _CN, _SN, _X, _Y, _Z, _R) = (
-    HARMONICS + i * LANES for i in range(3, 26)
-)
+(
+    _U,
+    _RHO,
+    _W,
+    _S,
+    _T,
+    _RM,
+    _IM,
+    _RP,
+    _IP,
+    _Q1,
+    _Q2,
+    _D1,
+    _D2,
+    _CQ,
+    _SQ,
+    _CD,
+    _SD,
+    _CN,
+    _SN,
+    _X,
+    _Y,
+    _Z,
+    _R,
+) = (HARMONICS + i * LANES for i in range(3, 26))
 
 
 def coefficients(degree: int) -> tuple[F64, F64]:
@@ -122,8 +144,20 @@ def harmonics(W, field, degree):
         for _ in range((degree - m + _BLOCK - 1) // _BLOCK):
             a0, b0, c0, s0, n0 = field[at], field[at + 1], field[at + 2], field[at + 3], field[at + 4]
             a1, b1, c1, s1, n1 = field[at + 5], field[at + 6], field[at + 7], field[at + 8], field[at + 9]
-            a2, b2, c2, s2, n2 = field[at + 10], field[at + 11], field[at + 12], field[at + 13], field[at + 14]
-            a3, b3, c3, s3, n3 = field[at + 15], field[at + 16], field[at + 17], field[at + 18], field[at + 19]
+            a2, b2, c2, s2, n2 = (
+                field[at + 10],
+                field[at + 11],
+                field[at + 12],
+                field[at + 13],
+                field[at + 14],
+            )
+            a3, b3, c3, s3, n3 = (
+                field[at + 15],
+                field[at + 16],
+                field[at + 17],
+                field[at + 18],
+                field[at + 19],
+            )
             at += _TERM * _BLOCK
             for k in range(L):
                 u = W[_U + k]

@@ -14,6 +14,7 @@ from fusionnode.config import Config
 from fusionnode.core.outcome import Outcome, Outcomes
 from fusionnode.core.schema import REASON_DROPPED, REASON_MERGED
 from fusionnode.core.types import TRACK_STATE, Channel, StructArray, Tombstone
+from fusionnode.track import dynamics
 from fusionnode.track.associate import (
     Log,
     Measurements,
@@ -28,7 +29,6 @@ from fusionnode.track.associate import (
     scan_end,
 )
 from fusionnode.track.coarse import coast_on, refresh_coarse
-from fusionnode.track import dynamics
 from fusionnode.track.engine import Engine, NumbaEngine
 from fusionnode.track.heaven import Earth
 from fusionnode.track.identity import GATE, are_one, continued_by, double_of, recent_hits
