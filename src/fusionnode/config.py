@@ -145,6 +145,9 @@ class Tracking(_Model):
     ``ballistic_m2_kg`` (drag coefficient times area over mass) and ``srp_m2_kg`` (radiation coefficient times area over
     mass) are those of an object of which nothing better is known. ``accel_noise_psd_m2_s3`` is what the dynamics leave
     out; unless given, 3e-6 for ``zonal`` and 1e-11 for ``full``.
+
+    ``estimate`` names the coefficients to be estimated beside each track's state, from the values above with the sigmas
+    here; they wander by ``coefficient_walk_per_day`` of these in a day.
     """
 
     engine: Literal["numba", "filterpy"] = "numba"
@@ -162,7 +165,11 @@ class Tracking(_Model):
     relativity: bool = True
     ballistic_m2_kg: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.02
     srp_m2_kg: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.02
-    accel_noise_psd_m2_s3: Positive | None = None
+    estimate: tuple[Literal["ballistic", "srp"], ...] = ()
+    ballistic_sigma_m2_kg: Positive = 0.02
+    srp_sigma_m2_kg: Positive = 0.02
+    coefficient_walk_per_day: NonNegative = 0.2
+    accel_noise_psd_m2_s3: Annotated[float | None, Field(gt=0, le=1e12)] = None
     confirm_hits: Annotated[int, Field(ge=2, le=8)] = 6
     confirm_revisits: Annotated[int, Field(ge=2, le=1000)] = 12
     tentative_limit_s: Seconds = 30.0
@@ -181,6 +188,12 @@ class Tracking(_Model):
     optical_max_range_m: Annotated[float, Field(ge=1e6, le=4e8, allow_inf_nan=False)] = 6.0e7
     max_tracks: Annotated[int, Field(ge=16, le=1_000_000)] = 65_536
     future_tolerance_s: Seconds = 2.0
+
+    @model_validator(mode="after")
+    def _estimates_need_forces(self) -> Tracking:
+        if self.estimate and (self.dynamics != "full" or self.engine != "numba"):
+            raise ValueError("estimate needs dynamics = 'full' and engine = 'numba'")
+        return self
 
     @property
     def process_noise_psd_m2_s3(self) -> float:

@@ -22,7 +22,8 @@ from numpy.polynomial.legendre import leggauss
 
 from fusionnode.config import Tracking
 from fusionnode.core.kernels import inlined, kernel
-from fusionnode.track import atmosphere, gravity, heaven
+from fusionnode.track import atmosphere, coefficients, gravity, heaven
+from fusionnode.track.coefficients import COLUMNS, carry_coefficients
 from fusionnode.track.forces import push_lanes
 from fusionnode.track.gravity import MU, RADIUS
 from fusionnode.track.heaven import Earth
@@ -90,20 +91,35 @@ class Dynamics(NamedTuple):
     sky: F64  # (n, 9) from heaven.tables
     earth: F64  # (4,) from heaven.tables
     air: F64  # (91, 2) from atmosphere.table
-    terms: F64  # (4,) tides, relativity (1 or 0); Cd A/m and Cr A/m of what is not known better, m^2/kg
+    terms: F64  # (6,) tides, relativity (1 or 0); Cd A/m and Cr A/m of what is not known better, m^2/kg; their walk
+    estimate: bool  # whether coefficients are estimated, and C and P carry what they do
+    tracks: F64  # (N, coefficients.COLUMNS) if so: a row for every slot of the picture; else (0, ...)
 
 
 def model(degree: int, pole: F64, ref_ns: int = 0) -> Dynamics:
     """The zonal tier to ``degree`` (2 to 6) about ``pole``, shape (3,), GCRF."""
     terms = zonal_terms(degree, pole)
     none = np.zeros((2, heaven.COLUMNS))
-    return Dynamics(False, ref_ns, terms, 0, np.zeros(1), none, np.zeros(4), np.zeros((2, 2)), np.zeros(4))
+    return Dynamics(
+        False,
+        ref_ns,
+        terms,
+        0,
+        np.zeros(1),
+        none,
+        np.zeros(4),
+        np.zeros((2, 2)),
+        np.zeros(6),
+        False,
+        np.zeros((0, COLUMNS)),
+    )
 
 
-def make(config: Tracking, earth: Earth, t_ns: int) -> Dynamics:
+def make(config: Tracking, earth: Earth, t_ns: int, tracks: F64 | None = None) -> Dynamics:
     """The dynamics that ``config`` asks for, for the day of ``t_ns`` (TAI) and some days to both sides.
 
-    ``earth``: Earth orientation; the zonal tier asks only for its pole.
+    ``earth``: Earth orientation; the zonal tier asks only for its pole. ``tracks``: the picture's rows of coefficients,
+    shape (N, COLUMNS), which the kernels change in place where coefficients are estimated.
     """
     ref_ns = heaven.middle_of_day(t_ns)
     pole = earth.pole(np.array([ref_ns]))[0]
@@ -120,7 +136,9 @@ def make(config: Tracking, earth: Earth, t_ns: int) -> Dynamics:
         sky,
         turn,
         atmosphere.table(),
-        np.array(terms),
+        np.concatenate([terms, coefficients.walk(config)]),
+        tracks is not None and len(config.estimate) > 0,
+        np.zeros((0, COLUMNS)) if tracks is None else tracks,
     )
 
 
@@ -586,10 +604,22 @@ def predict_lanes(W, dynamics, q):
     step, so that its effect follows the orbit.
     """
     if dynamics.full:
+        of_place = np.zeros(LANES)
+        of_speed = np.zeros(LANES)
         while _short_step(W, dynamics):
             _spread(W, q)
+            if dynamics.estimate:
+                for m in range(LANES):
+                    of_speed[m] = W[STEP + m]
+                    of_place[m] = 0.5 * W[STEP + m] * W[STEP + m]
+                carry_coefficients(W, of_place, of_speed)
         while _long_leg(W, dynamics):
             _spread(W, q)
+            if dynamics.estimate:
+                for m in range(LANES):
+                    of_speed[m] = W[KICK + m]
+                    of_place[m] = 0.0
+                carry_coefficients(W, of_place, of_speed)
         return
     z = dynamics.zonal
     while _next_step(W):
@@ -627,7 +657,7 @@ def transit_lanes(W, dynamics):
 
 @kernel
 def coarse_step(r, v, dt, dynamics):
-    """Take one position and velocity, shape (3,) each, ahead by ``dt`` s in place by the zonal field, without a covariance."""
+    """Take one position and velocity, shape (3,) each, by ``dt`` s in place in the zonal field, no covariance."""
     z = dynamics.zonal
     left = dt
     while left != 0.0:

@@ -114,7 +114,8 @@ class _OrbitFilter(ExtendedKalmanFilter):  # type: ignore[misc]
         """By our own steps in the zonal tier; the full one's forces are only in the kernels."""
         if model.full:
             x, P, epoch = self.x[None].copy(), self.P.reshape(1, 36).copy(), np.array([epoch_ns])
-            predict_slots(workspace(), np.zeros(1, np.int64), 1, to_ns, x, P, epoch, model, psd)
+            alone = model._replace(estimate=False)
+            predict_slots(workspace(), np.zeros(1, np.int64), 1, to_ns, x, P, epoch, alone, psd)
             self.x, self.P = x[0], P[0].reshape(6, 6)
             return
         dt = (to_ns - epoch_ns) * 1e-9

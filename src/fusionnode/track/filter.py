@@ -13,11 +13,13 @@ import numpy.typing as npt
 
 from fusionnode.core.kernels import inlined, kernel
 from fusionnode.core.types import Channel
+from fusionnode.track.coefficients import PRIOR, load_coefficients, unload_coefficients, unload_prior
 from fusionnode.track.definite import judge_lanes, mend_predictions, mend_updates, tally
 from fusionnode.track.dynamics import predict_lanes
 from fusionnode.track.lanes import (
     BEND,
     COEFFICIENTS,
+    CROSS,
     DET,
     LANES,
     LEFT,
@@ -58,11 +60,19 @@ class Trials(NamedTuple):
     nis: npt.NDArray[np.float64]  # (n,) of the channels used; inf where nothing can be said
     det: npt.NDArray[np.float64]  # (n,) determinant of their innovation covariance
     used: npt.NDArray[np.uint8]  # (n,) Channel bits used
+    prior: npt.NDArray[np.float64]  # (n, PRIOR) what was predicted, where coefficients are estimated
 
 
 def make_trials(n: int) -> Trials:
     """Room for ``n`` trials."""
-    return Trials(np.zeros((n, 6)), np.zeros((n, 36)), np.zeros(n), np.zeros(n), np.zeros(n, np.uint8))
+    return Trials(
+        np.zeros((n, 6)),
+        np.zeros((n, 36)),
+        np.zeros(n),
+        np.zeros(n),
+        np.zeros(n, np.uint8),
+        np.zeros((n, PRIOR)),
+    )
 
 
 @inlined
@@ -160,6 +170,8 @@ def load_track(W, m, x, P_, t, left, drag, light):
     W[T + m] = t
     W[COEFFICIENTS + m] = drag
     W[COEFFICIENTS + LANES + m] = light
+    for i in range(15):
+        W[CROSS + i * LANES + m] = 0.0
 
 
 @kernel
@@ -288,6 +300,8 @@ def try_pairs(W, n, slots, rows, x, P_, epoch, z, t, channels, model, q, gates, 
             since = (epoch[slot] - model.ref_ns) * 1e-9
             left = (t[row] - epoch[slot]) * 1e-9
             load_track(W, m, x[slot], P_[slot], since, left, model.terms[2], model.terms[3])
+            if model.estimate:
+                load_coefficients(W, m, model.tracks, slot, model.terms[4], model.terms[5], left)
             load_measurement(W, m, z[row], channels[row])
             used[m] = channels[row]
         for m in range(size, LANES):
@@ -316,6 +330,8 @@ def try_pairs(W, n, slots, rows, x, P_, epoch, z, t, channels, model, q, gates, 
             out.used[at] = used[m]
             for i in range(6):
                 out.x[at, i] = W[X_OUT + i * LANES + m]
+            if model.estimate:
+                unload_prior(W, m, out.prior[at])
             _unload(W, P_OUT + m, out.P[at])
 
 
@@ -332,6 +348,8 @@ def predict_slots(W, slots, n, to_ns, x, P_, epoch, model, q):
             since = (epoch[slot] - model.ref_ns) * 1e-9
             left = (to_ns - epoch[slot]) * 1e-9
             load_track(W, m, x[slot], P_[slot], since, left, model.terms[2], model.terms[3])
+            if model.estimate:
+                load_coefficients(W, m, model.tracks, slot, model.terms[4], model.terms[5], left)
         for m in range(size, LANES):
             W[LEFT + m] = 0.0
         predict_lanes(W, model, q)
@@ -340,6 +358,8 @@ def predict_slots(W, slots, n, to_ns, x, P_, epoch, model, q):
         for m in range(size):
             slot = slots[start + m]
             epoch[slot] = to_ns
+            if model.estimate:
+                unload_coefficients(W, m, model.tracks[slot])
             for i in range(6):
                 x[slot, i] = W[X + i * LANES + m]
             _unload(W, P + m, P_[slot])

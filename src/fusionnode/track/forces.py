@@ -17,7 +17,7 @@ MU_SUN = 1.32712440041e20
 MU_MOON = 4.902800076e12
 """m^3/s^2 (JPL DE430: Folkner et al., IPN Progress Report 42-196, 2014)."""
 LIGHT_PRESSURE = 4.56e-6
-"""Of sunlight on what absorbs it, N/m^2, at one astronomical unit (Montenbruck & Gill, Satellite Orbits, section 3.4)."""
+"""Of sunlight, N/m^2, at one astronomical unit (Montenbruck & Gill, Satellite Orbits, section 3.4)."""
 SUN_RADIUS_M = 6.957e8
 EARTH_RADIUS_M = 6_378_137.0
 FLATTENING = 1.0 / 298.257223563
@@ -52,7 +52,7 @@ def _look_up(W, sky, earth):
 
 @kernel
 def _to_earth(W, px, py):
-    """AT's place into PLACE, body-fixed: the pole, Earth's rotation, polar motion (IERS Conventions 2010, chapter 5)."""
+    """AT's place into PLACE, body-fixed: the pole, Earth's rotation, polar motion (IERS Conventions 2010, ch. 5)."""
     L = LANES
     for m in range(L):
         rx = W[AT + m]

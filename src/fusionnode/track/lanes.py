@@ -75,6 +75,8 @@ LIGHT = _group(3)  # and by Cr A/m
 KICK = _group(1)  # s, how long it counts for
 PIECE = _group(1)  # s, the piece of a long arc being gone through
 STAGE = _group(1)  # where in it
+CROSS = _group(12)  # covariance of state and coefficients, 6 x 2
+SPREAD = _group(3)  # lower triangle of the coefficients' own
 NODES = _group(24)  # positions, then accelerations, at four nodes of a stretch
 HARMONICS = _group(26)
 

@@ -14,6 +14,7 @@ from scipy.stats import chi2
 from fusionnode.config import Config
 from fusionnode.core.kernels import kernel
 from fusionnode.core.types import TRACK_STATE, Status, StructArray
+from fusionnode.track.coefficients import COLUMNS
 from fusionnode.track.dynamics import Dynamics
 
 NEVER = np.iinfo(np.int64).max
@@ -45,6 +46,7 @@ class Picture(NamedTuple):
     ]  # (9, N) position, velocity, acceleration at coarse_ns, for selection only
     coarse_sigma: npt.NDArray[np.float64]  # (2, N) of position, m, and of velocity, m/s
     coarse_ns: npt.NDArray[np.int64]  # (N,)
+    coefficients: npt.NDArray[np.float64]  # (N, coefficients.COLUMNS)
 
 
 class Rules(NamedTuple):
@@ -84,6 +86,7 @@ def make_picture(capacity: int) -> Picture:
         coarse=np.zeros((9, n)),
         coarse_sigma=np.zeros((2, n)),
         coarse_ns=np.zeros(n, np.int64),
+        coefficients=np.zeros((n, COLUMNS)),
     )
 
 

@@ -7,14 +7,17 @@ import numpy.typing as npt
 
 from fusionnode.core.types import Status
 from fusionnode.track.coarse import refresh_coarse
+from fusionnode.track.coefficients import COLUMNS
 from fusionnode.track.picture import NEVER, Picture
 
 
 class Roster:
     """Gives slots of a picture to tracks and takes them back. Slots are reused, numbers are not."""
 
-    def __init__(self, picture: Picture) -> None:
+    def __init__(self, picture: Picture, fresh: npt.NDArray[np.float64] | None = None) -> None:
+        """``fresh``: what is known of a new track's coefficients, shape (COLUMNS,)."""
         self.picture = picture
+        self._fresh = np.zeros(COLUMNS) if fresh is None else fresh
         self.begun = 0
         """Numbers given so far."""
         self.track_of_object: dict[int, int] = {}
@@ -39,6 +42,7 @@ class Roster:
         p.x[slot], p.P[slot], p.epoch[slot], p.last_ob[slot] = x, P, t_ns, t_ns
         p.status[slot], p.hits[slot], p.ring_n[slot], p.sensors[slot] = Status.TENTATIVE, 0, 0, 0
         p.object[slot], p.due[slot], p.review[slot] = -1, NEVER, NEVER
+        p.coefficients[slot] = self._fresh
         refresh_coarse(p, slot)
         return slot
 

@@ -14,7 +14,7 @@ from fusionnode.config import Config
 from fusionnode.core.outcome import Outcome, Outcomes
 from fusionnode.core.schema import REASON_DROPPED, REASON_MERGED
 from fusionnode.core.types import TRACK_STATE, Channel, Status, StructArray, Tombstone
-from fusionnode.track import dynamics
+from fusionnode.track import coefficients, dynamics
 from fusionnode.track.associate import (
     Log,
     Measurements,
@@ -154,7 +154,7 @@ class Tracker:
         self._coast_ns = next_tick(int(config.tracking.coast_publish_s * 1e9), self._rules.tick_ns)
         self._model_until = -NEVER
         self.picture = make_picture(config.tracking.max_tracks)
-        self._roster = Roster(self.picture)
+        self._roster = Roster(self.picture, coefficients.fresh(config.tracking))
         self._room: Room = make_room(config.tracking.max_tracks, 256)
         self._log: Log = make_log(CHUNK)
         self._w = workspace()
@@ -357,6 +357,7 @@ class Tracker:
             return
         if slot is not None:
             p.x[slot], p.P[slot], p.epoch[slot] = orbit.x, orbit.P, t[-1]
+            coefficients.forget_cross(p.coefficients, slot)
             refresh_coarse(p, slot)
         else:
             slot = self._roster.place(orbit.x, orbit.P, int(t[-1]))
@@ -453,7 +454,9 @@ class Tracker:
     def _new_day(self, t_ns: int) -> None:
         day = t_ns // DAY_NS
         self._model_until = (day + 1) * DAY_NS
-        self._rules = self._rules._replace(model=dynamics.make(self._config, self._earth, t_ns))
+        self._rules = self._rules._replace(
+            model=dynamics.make(self._config, self._earth, t_ns, self.picture.coefficients)
+        )
 
     # -- identity
 
