@@ -24,11 +24,16 @@ class _Model(BaseModel):
 
 
 class SiteConfig(_Model):
-    """Where the sensor stands: WGS 84 geodetic."""
+    """Where the sensor stands: WGS 84 geodetic; and the air there, if it bends what the sensor sees (relative humidity
+    from 0 to 1; what is not given is the standard atmosphere's).
+    """
 
     lat_deg: Annotated[float, Field(ge=-90, le=90)]
     lon_deg: Annotated[float, Field(ge=-180, le=360)]
     height_m: Annotated[float, Field(ge=-500, le=9000)] = 0.0
+    pressure_hpa: Annotated[float, Field(ge=200, le=1100)] | None = None
+    temperature_c: Annotated[float, Field(ge=-90, le=60)] | None = None
+    humidity: Annotated[float, Field(ge=0, le=1)] | None = None
 
     def place(self) -> Place:
         """The site in ITRF."""
@@ -88,6 +93,7 @@ class _Sensor(_Model):
 class RadarConfig(_Sensor):
     """A tracking radar. ``lon`` is azimuth (sigma on the sky), ``lat`` elevation; bias: measured minus true.
 
+    ``refraction = "included"``: it reports where the bent ray comes from, and how long its path is.
     ``snr_ref_db`` is the mean signal-to-noise ratio of an object of 1 m^2 at ``range_ref_m``.
     """
 
@@ -103,16 +109,20 @@ class RadarConfig(_Sensor):
     max_range_m: Positive = 5.0e7
     range_convention: Literal["one_way", "round_trip"] = "one_way"
     time_tag: Literal["bounce", "receive"] = "bounce"
+    refraction: Literal["removed", "included"] = "removed"
     measures_range_rate: bool = True
 
 
 class TelescopeConfig(_Sensor):
     """An optical tracker. ``lon``: right ascension or azimuth (sigma on the sky), ``lat``: the other
-    angle."""
+    angle. ``refraction``: ``included`` in them, or ``stellar``: they are relative to stars, with the
+    refraction of stars taken off.
+    """
 
     kind: Literal["telescope"]
     angles: Literal["radec", "azel"] = "radec"
     aberration: Literal["removed", "included", "stellar"] = "removed"
+    refraction: Literal["removed", "included", "stellar"] = "removed"
     exposure_s: Positive = 0.5
     limiting_magnitude: Finite = 14.0
     magnitude_softness: Positive = 0.3
@@ -125,6 +135,8 @@ class TelescopeConfig(_Sensor):
     def _azel_is_geometric(self) -> TelescopeConfig:
         if self.angles == "azel" and self.aberration != "removed":
             raise ValueError("azimuth and elevation have aberration = 'removed'")
+        if self.angles == "azel" and self.refraction == "stellar":
+            raise ValueError("refraction = 'stellar' is for right ascension and declination")
         return self
 
 

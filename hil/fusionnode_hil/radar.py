@@ -6,7 +6,8 @@ import numpy as np
 
 from fusionnode_hil import wire
 from fusionnode_hil.config import RadarConfig, SiteConfig
-from fusionnode_hil.earth import OMEGA, lon_lat, rotate
+from fusionnode_hil.earth import OMEGA, from_lon_lat, lon_lat, rotate
+from fusionnode_hil.refraction import Air
 from fusionnode_hil.sensor import FALSE_ALARM, Sensor, Sky, Spotted, by_direction, measured_direction
 from fusionnode_hil.sky import C
 from fusionnode_hil.times import NS, FloatArray
@@ -45,6 +46,7 @@ class Radar(Sensor):
         """See `Sensor`."""
         super().__init__(config, site, truth, seed=seed, start_ns=start_ns)
         self._config = config
+        self._air = Air(site, radio=True) if config.refraction == "included" else None
         self._rcs = np.array([body.rcs_m2 for body in truth.bodies])
         self._power_rng = self.rng("detection")
         self._noise_rng = self.rng("noise")
@@ -66,6 +68,10 @@ class Radar(Sensor):
         self.range_m = np.linalg.norm(relative, axis=-1)
         self.range_rate = np.sum(relative * v, axis=-1) / self.range_m
         self.az, self.el = lon_lat(relative @ self.place.horizon.T)
+        if self._air is not None:
+            self.range_m, self.el, ray = self._air.seen(self.range_m, self.el)
+            # the path grows as the object moves along the ray, where it is (Fermat)
+            self.range_rate = np.sum(from_lon_lat(self.az, ray) @ self.place.horizon * v, axis=-1)
         self._snr = mean_snr(
             self.range_m,
             self._rcs[:, None],

@@ -6,7 +6,8 @@ import numpy as np
 
 from fusionnode_hil import wire
 from fusionnode_hil.config import SiteConfig, TelescopeConfig
-from fusionnode_hil.earth import lon_lat, rotate, unit
+from fusionnode_hil.earth import from_lon_lat, lon_lat, rotate, unit
+from fusionnode_hil.refraction import Air
 from fusionnode_hil.sensor import FALSE_ALARM, Sensor, Sky, Spotted, by_direction, measured_direction
 from fusionnode_hil.sky import C, diffuse_sphere_magnitude, earth_velocity, sun_gcrf, sunlit_fraction
 from fusionnode_hil.times import FloatArray
@@ -47,7 +48,7 @@ class Telescope(Sensor):
     mid-exposure to where the object was one light time before, along GCRF axes. ``"included"``: as the site
     sees it, moving about the geocentre. ``"stellar"``: measured against catalogue places of stars, so that the
     stars' annual aberration is taken off an object that shares the Earth's motion and had none. Azimuth and
-    elevation are geometric, refraction corrected by the instrument.
+    elevation are geometric, refraction corrected by the instrument, unless ``refraction`` says otherwise.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Telescope(Sensor):
             config, site, truth, seed=seed, start_ns=start_ns, send_delay_s=config.exposure_s / 2.0
         )
         self._config = config
+        self._air = Air(site, radio=False) if config.refraction != "removed" else None
         self._diameter = np.array([body.diameter_m for body in truth.bodies])[:, None]
         self._albedo = np.array([body.albedo for body in truth.bodies])[:, None]
         self._luck_rng = self.rng("detection")
@@ -77,6 +79,10 @@ class Telescope(Sensor):
         # horizon axes in GCRF, (T, 3, 3): rows north, east, up
         self._horizon = self.place.horizon @ sky.orientation.itrf_gcrf
         self.az, self.el = lon_lat(rotate(self._horizon, direction))
+        if self._air is not None:
+            _, self.el, _ = self._air.seen(np.linalg.norm(relative, axis=-1), self.el)
+            as_reported = self.el if c.refraction == "included" else self._air.star(self.el)
+            direction = rotate(np.swapaxes(self._horizon, -1, -2), from_lon_lat(self.az, as_reported))
         if c.aberration == "included":
             direction = aberrate(direction, site[:, 3:])
         elif c.aberration == "stellar":

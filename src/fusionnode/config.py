@@ -62,11 +62,17 @@ class Clock(_Model):
 
 
 class Site(_Model):
-    """Where sensors stand: WGS 84 geodetic."""
+    """Where sensors stand: WGS 84 geodetic; and what the air is like there, for sensors with refraction in what they
+    report: pressure at the site itself, temperature, relative humidity from 0 to 1. What is not given is that of the
+    standard atmosphere at this height.
+    """
 
     lat_deg: Annotated[float, Field(ge=-90, le=90)]
     lon_deg: Annotated[float, Field(ge=-180, le=360)]
     height_m: Annotated[float, Field(ge=-500, le=9000)] = 0.0
+    pressure_hpa: Annotated[float, Field(ge=200, le=1100)] | None = None
+    temperature_c: Annotated[float, Field(ge=-90, le=60)] | None = None
+    humidity: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class Sensor(_Model):
@@ -75,6 +81,11 @@ class Sensor(_Model):
     Sigmas are 1 sigma and used where a detection brings none. Biases are measured minus true and are
     subtracted. ``lon`` is azimuth (az/el) or right ascension (RA/Dec); its sigma is on the sky. ``participants`` are
     the names under which tracking data messages know the sensor, besides its own.
+
+    ``refraction``: ``removed`` by the sensor; ``included`` in its elevations and ranges; ``stellar``: right ascension
+    and declination are relative to stars, so that only what differs for a near target is left in. Where no range is
+    measured the target is taken to be ``target_height_m`` high. Of each correction, a share of ``refraction_error`` is
+    added to its sigma.
     """
 
     id: Annotated[int, Field(ge=1, le=0xFFFFFFFF)]
@@ -96,6 +107,9 @@ class Sensor(_Model):
     range_convention: Literal["one_way", "round_trip"] = "one_way"
     time_tag: Literal["bounce", "receive"] = "bounce"
     aberration: Literal["removed", "included", "stellar"] = "removed"
+    refraction: Literal["removed", "included", "stellar"] = "removed"
+    refraction_error: Annotated[float, Field(ge=0, le=1)] = 0.05
+    target_height_m: Annotated[float, Field(ge=1e5, le=1e9)] = 1.0e6
     revisit_s: Seconds = 1.0
     max_range_m: Positive = 6.0e7
     min_elevation_deg: Annotated[float, Field(ge=-90, le=90)] = -2.0
@@ -105,6 +119,8 @@ class Sensor(_Model):
     def _radar_is_azel(self) -> Sensor:
         if self.kind == "radar" and self.angles != "azel":
             raise ValueError("a radar reports angles = 'azel'")
+        if self.refraction == "stellar" and self.angles != "radec":
+            raise ValueError("refraction = 'stellar' is for angles = 'radec'")
         return self
 
 

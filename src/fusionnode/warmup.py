@@ -31,6 +31,7 @@ site = "here"
 id = 2
 kind = "optical"
 site = "here"
+refraction = "included"
 [sensor.radec]
 id = 3
 kind = "optical"

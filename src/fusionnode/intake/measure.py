@@ -6,7 +6,9 @@ Conventions, all in the sensor's configuration:
   trip itself), and are subtracted first. A round-trip range, its rate and their sigmas are then halved.
 - ``time_tag = "receive"``: the range holds at the bounce, one light time before; so target and site both are
   taken there. ``"bounce"``: everything at t_meas. Optical: target one light time before, site at t_meas.
-- Azimuth and elevation are geometric, on the geodetic horizon. RA/Dec is on GCRF axes; ``aberration`` says:
+- Azimuth and elevation are geometric, on the geodetic horizon; with ``refraction = "included"`` they, and the range,
+  are as the ray came in, and are straightened (see `intake.refraction`). Limits hold for them as reported.
+- RA/Dec is on GCRF axes; ``aberration`` says:
 
   - ``removed``: the direction from site to target, as geometry in GCRF with light time gives it.
   - ``included``: apparent, as the moving site sees it. Only the site's own velocity (0.3 arcsec) is taken
@@ -35,6 +37,7 @@ from fusionnode.core.refframes import (
 )
 from fusionnode.core.timescales import SECOND_NS
 from fusionnode.core.types import DETECTION, MEASUREMENT, Channel, Kind, StructArray
+from fusionnode.intake.refraction import REMOVED, airs, straighten, straighten_axes
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -97,6 +100,9 @@ class Measurer:
         )
         self._enu: F64 = np.array([enu_itrf(np.radians(s.lat_deg), np.radians(s.lon_deg)) for s in sites])
         self._stellar = bool((self._table[:, _ABERRATION] == _STELLAR).any())
+        self._air: F64 = airs(config)
+        self._refracted = bool((self._air[:, 0] != REMOVED).any())
+        self._kind: U8 = self._table[:, _KIND].astype(np.uint8)
         self._unknown: set[int] = set()
 
     def measure(self, detections: StructArray, now_ns: int | None = None) -> StructArray:
@@ -141,16 +147,25 @@ class Measurer:
         out["channels"] = channels
         out["seq"] = kept["seq"]
         low = np.zeros(len(kept), np.uint8)
+        to_itrf = self._orientation.gcrf_to_itrf(t)
+        if self._refracted:
+            ranged, rated = channels & _RANGE != 0, channels & _RATE != 0
+            straighten(index, self._kind, ranged, rated, value, var, self._air)
         _resolve(
             index,
             value,
             var,
-            self._orientation.gcrf_to_itrf(t),
+            to_itrf,
             earth_velocity(t) if self._stellar else np.empty((0, 3)),
             (self._table, self._site, self._enu),
             out.view(np.float64).reshape(len(kept), -1),
             low,
         )
+        if self._refracted:
+            axes = [np.ascontiguousarray(out[name]) for name in ("los", "e_lon", "e_lat", "var")]
+            straighten_axes(index, self._kind, to_itrf, self._enu, *axes, self._air)
+            for name, values in zip(("los", "e_lon", "e_lat", "var"), axes, strict=True):
+                out[name] = values
         if low.any():
             self._count(low, index, kept["sensor_id"])
             out = out[low == 0]
