@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from fusionnode.core.types import Status
 from fusionnode.track.coarse import refresh_coarse
+from fusionnode.track.noise import forget
 from fusionnode.track.picture import NEVER, Picture
 
 
@@ -39,6 +40,7 @@ class Roster:
         p.x[slot], p.P[slot], p.epoch[slot], p.last_ob[slot] = x, P, t_ns, t_ns
         p.status[slot], p.hits[slot], p.ring_n[slot], p.sensors[slot] = Status.TENTATIVE, 0, 0, 0
         p.object[slot], p.due[slot], p.review[slot] = -1, NEVER, NEVER
+        forget(p, slot)
         refresh_coarse(p, slot)
         return slot
 
