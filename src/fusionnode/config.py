@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from difflib import get_close_matches
 from ipaddress import ip_address
+from math import radians
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -80,7 +81,8 @@ class Sensor(_Model):
 
     Sigmas are 1 sigma and used where a detection brings none. Biases are measured minus true and are
     subtracted. ``lon`` is azimuth (az/el) or right ascension (RA/Dec); its sigma is on the sky. ``participants`` are
-    the names under which tracking data messages know the sensor, besides its own.
+    the names under which tracking data messages know the sensor, besides its own. ``wander`` is noise on top of the
+    sigmas that is not white: its size, and the time over which it stays alike (a servo's lag; first-order Gauss-Markov).
 
     ``refraction``: ``removed`` by the sensor; ``included`` in its elevations and ranges; ``stellar``: right ascension
     and declination are relative to stars, so that only what differs for a near target is left in. Where no range is
@@ -103,6 +105,11 @@ class Sensor(_Model):
     lat_bias_deg: Finite = 0.0
     range_rate_bias_m_s: Finite = 0.0
     time_bias_s: Finite = 0.0
+    range_wander_m: NonNegative = 0.0
+    lon_wander_deg: NonNegative = 0.0
+    lat_wander_deg: NonNegative = 0.0
+    range_rate_wander_m_s: NonNegative = 0.0
+    wander_s: Seconds = 5.0
     use_range_rate: bool = True
     range_convention: Literal["one_way", "round_trip"] = "one_way"
     time_tag: Literal["bounce", "receive"] = "bounce"
@@ -114,6 +121,16 @@ class Sensor(_Model):
     max_range_m: Positive = 6.0e7
     min_elevation_deg: Annotated[float, Field(ge=-90, le=90)] = -2.0
     max_sigma_factor: Positive = 1000.0
+
+    def wander(self) -> tuple[float, float, float, float]:
+        """Variances of the noise that wanders: m^2, rad^2 (lon on the sky), rad^2 (lat), m^2/s^2; one way."""
+        scale = 0.5 if self.kind == "radar" and self.range_convention == "round_trip" else 1.0
+        return (
+            (scale * self.range_wander_m) ** 2,
+            radians(self.lon_wander_deg) ** 2,
+            radians(self.lat_wander_deg) ** 2,
+            (scale * self.range_rate_wander_m_s) ** 2,
+        )
 
     @model_validator(mode="after")
     def _radar_is_azel(self) -> Sensor:
@@ -164,6 +181,9 @@ class Tracking(_Model):
 
     ``estimate`` names the coefficients to be estimated beside each track's state, from the values above with the sigmas
     here; they wander by ``coefficient_walk_per_day`` of these in a day.
+
+    ``noise_memory``: the sigmas that are used for a track follow its innovations, sensor by sensor, over about so many
+    detections (0: they do not).
     """
 
     engine: Literal["numba", "filterpy"] = "numba"
@@ -173,6 +193,7 @@ class Tracking(_Model):
     late_log_measurements: Annotated[int, Field(ge=100, le=10_000_000)] = 200_000
     tick_s: Seconds = 1.0
     gate_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.9999
+    noise_memory: Annotated[int, Field(ge=0, le=100_000)] = 0
     outlier_channels: Annotated[int, Field(ge=0, le=1)] = 1
     dynamics: Literal["zonal", "full"] = "full"
     zonal_degree: Annotated[int, Field(ge=2, le=6)] = 6
@@ -283,6 +304,9 @@ class Config(_Model):
     def _hangs_together(self) -> Config:
         if len(self.sensor) > MAX_SENSORS:
             raise ValueError(f"sensor: expected at most {MAX_SENSORS} of them")
+        shaped = self.tracking.noise_memory > 0 or any(any(s.wander()) for s in self.sensor.values())
+        if self.tracking.engine == "filterpy" and shaped:
+            raise ValueError("tracking.engine: 'filterpy' knows neither noise_memory nor sensors that wander")
         seen: dict[int, str] = {}
         for name, sensor in self.sensor.items():
             if sensor.site not in self.site:

@@ -67,7 +67,7 @@ _UNKNOWN, _DISABLED, _WRONG_KIND, _NO_ANGLES, _NOT_FINITE, _LIMITS, _FUTURE = ra
 _KIND, _ENABLED, _CHANNELS, _SCALE, _MAX_RANGE, _MIN_EL, _SIGMA_FACTOR, _TARGET, _SITE, _ABERRATION = range(
     10
 )
-_SIGMA, _BIAS, _COLUMNS = 10, 14, 18
+_SIGMA, _BIAS, _WANDER, _COLUMNS = 10, 14, 18, 22
 _ABERRATIONS: Final = {"removed": 0, "included": 1, "stellar": 2}
 _INCLUDED, _STELLAR = 1, 2
 
@@ -226,6 +226,7 @@ def _row(sensor: Sensor) -> list[float]:
         np.radians(sensor.lon_bias_deg),
         np.radians(sensor.lat_bias_deg),
         sensor.range_rate_bias_m_s,
+        *sensor.wander(),
     ]
 
 
@@ -277,7 +278,7 @@ def _screen(
                 if c == 2:
                     within = within and abs(value[i, c]) <= np.pi / 2 + 1e-9
                 value[i, c] = (value[i, c] - row[_BIAS + c]) * scale
-            var[i, c] = ((sigma if sigma > 0.0 else usual) * scale) ** 2
+            var[i, c] = ((sigma if sigma > 0.0 else usual) * scale) ** 2 + row[_WANDER + c]
         within = within and abs(value[i, 1]) <= MAX_LON_RAD and abs(value[i, 3]) <= MAX_RANGE_RATE_M_S
         if present & _RANGE:
             within = within and 0.0 < value[i, 0] <= row[_MAX_RANGE]

@@ -18,6 +18,7 @@ from fusionnode.core.types import Channel
 from fusionnode.track.coarse import refresh_coarse
 from fusionnode.track.coefficients import learn
 from fusionnode.track.filter import Trials, degrees, make_trials, try_pairs
+from fusionnode.track.noise import learn, shape_noise
 from fusionnode.track.picture import touch
 from fusionnode.track.select import pairs_of_scan
 
@@ -117,6 +118,8 @@ def commit(picture, room, pair, ms, rules, log):
     picture.epoch[slot] = ms.t[row]
     refresh_coarse(picture, slot)
     changed = touch(picture, slot, ms.t[row], ms.sensor[row], rules)
+    if rules.shaped:
+        learn(picture, slot, ms.sensor[row], room, pair, rules)
     n = log.made[0]
     log.row[n] = row
     log.slot[n] = slot
@@ -156,6 +159,8 @@ def settle_plain_scans(W, picture, ms, start, until_ns, rules, room, log):
         n = pairs_of_scan(picture, ms, at, end, rules, room)
         if n < 0:
             return at, False, -1
+        if rules.shaped:
+            shape_noise(picture, ms, rules, room, n)
         try_pairs(
             W, n, room.slots, room.rows, picture.x, picture.P, picture.epoch,
             ms.z, ms.t, ms.channels, rules.model, rules.psd, rules.gates, rules.may_drop, room.trials,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from fusionnode.track.associate import Log, Measurements, Room, settle_plain_scans
 from fusionnode.track.filter import predict_slots, try_pairs
 from fusionnode.track.lanes import TALLY, workspace
+from fusionnode.track.noise import shape_noise
 from fusionnode.track.picture import Picture, Rules
 
 
@@ -67,6 +68,8 @@ class NumbaEngine:
 
     def try_pairs(self, picture: Picture, ms: Measurements, n: int, rules: Rules, room: Room) -> None:
         """See `Engine.try_pairs`."""
+        if rules.shaped:
+            shape_noise(picture, ms, rules, room, n)
         try_pairs(
             self._w, n, room.slots, room.rows, picture.x, picture.P, picture.epoch,
             ms.z, ms.t, ms.channels, rules.model, rules.psd, rules.gates, rules.may_drop, room.trials,

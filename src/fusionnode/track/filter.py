@@ -30,6 +30,7 @@ from fusionnode.track.lanes import (
     SITE_DELAY,
     SOUND,
     USE,
+    VAR,
     X_LIN,
     X_OUT,
     H,
@@ -61,6 +62,10 @@ class Trials(NamedTuple):
     det: npt.NDArray[np.float64]  # (n,) determinant of their innovation covariance
     used: npt.NDArray[np.uint8]  # (n,) Channel bits used
     prior: npt.NDArray[np.float64]  # (n, PRIOR) what was predicted, where coefficients are estimated
+    shaped: npt.NDArray[np.bool_]  # (n,) whether the next three are in use (see `noise`)
+    noise: npt.NDArray[np.float64]  # (n, 8) taken: variances for the gate, and what an update adds to them
+    y: npt.NDArray[np.float64]  # (n, 4) innovations
+    spread: npt.NDArray[np.float64]  # (n, 4) their variances but for the noise: h P h' and the bend of h
 
 
 def make_trials(n: int) -> Trials:
@@ -72,6 +77,10 @@ def make_trials(n: int) -> Trials:
         np.zeros(n),
         np.zeros(n, np.uint8),
         np.zeros((n, PRIOR)),
+        np.zeros(n, np.bool_),
+        np.zeros((n, 8)),
+        np.zeros((n, 4)),
+        np.zeros((n, 4)),
     )
 
 
@@ -226,6 +235,27 @@ def _update(W, n):
 
 
 @kernel
+def _note_innovations(W, out, start, n):
+    """Into ``out.y`` and ``out.spread`` from ``start``, of the first ``n`` lanes."""
+    L = LANES
+    for m in range(n):
+        p = lower(W, P, m)
+        for c in range(4):
+            h = six(W, H + 6 * c * L, m)
+            out.y[start + m, c] = W[Y + c * L + m]
+            out.spread[start + m, c] = dot(times(p, h), h) + W[NOISE + c * L + m] - W[VAR + c * L + m]
+
+
+@kernel
+def _loosen(W, out, start, n):
+    """Add to NOISE of the first ``n`` lanes what the wander of the errors adds in an update, and update again."""
+    for m in range(n):
+        for c in range(4):
+            W[NOISE + c * LANES + m] += out.noise[start + m, 4 + c]
+    _update(W, n)
+
+
+@kernel
 def _first_update(W, n):
     for i in range(6 * LANES):
         W[X_LIN + i] = W[X + i]
@@ -303,11 +333,16 @@ def try_pairs(W, n, slots, rows, x, P_, epoch, z, t, channels, model, q, gates, 
             if model.estimate:
                 load_coefficients(W, m, model.tracks, slot, model.terms[4], model.terms[5], left)
             load_measurement(W, m, z[row], channels[row])
+            if out.shaped[start]:
+                for c in range(4):
+                    W[VAR + c * LANES + m] = out.noise[start + m, c]
             used[m] = channels[row]
         for m in range(size, LANES):
             W[LEFT + m] = 0.0
         predict_lanes(W, model, q)
         _first_update(W, size)
+        if out.shaped[start]:
+            _note_innovations(W, out, start, size)
         any_out = False
         for m in range(size):
             out_of_gate[m] = not W[NIS + m] <= gates[degrees(used[m])]
@@ -318,6 +353,8 @@ def try_pairs(W, n, slots, rows, x, P_, epoch, z, t, channels, model, q, gates, 
             first[0, m] = W[NIS + m]
             first[1, m] = W[DET + m]
             want[m] = m < size and not out_of_gate[m]
+        if out.shaped[start]:
+            _loosen(W, out, start, size)
         _iterate(W, size, want)
         tally(W, size)
         for m in range(size):

@@ -16,6 +16,7 @@ from fusionnode.core.kernels import kernel
 from fusionnode.core.types import TRACK_STATE, Status, StructArray
 from fusionnode.track.coefficients import COLUMNS
 from fusionnode.track.dynamics import Dynamics
+from fusionnode.track.noise import hear, noise_memory
 
 NEVER = np.iinfo(np.int64).max
 RING = 8
@@ -47,6 +48,10 @@ class Picture(NamedTuple):
     coarse_sigma: npt.NDArray[np.float64]  # (2, N) of position, m, and of velocity, m/s
     coarse_ns: npt.NDArray[np.int64]  # (N,)
     coefficients: npt.NDArray[np.float64]  # (N, coefficients.COLUMNS)
+    heard: npt.NDArray[np.int64]  # (N, HEARD) sensors whose noise it remembers (see `noise`), or -1
+    heard_ns: npt.NDArray[np.int64]  # (N, HEARD) TAI ns, when each was last used
+    heard_n: npt.NDArray[np.int64]  # (N, HEARD) how often in its pass
+    log_noise: npt.NDArray[np.float64]  # (N, HEARD, 4) logarithms of the factors on its variances
 
 
 class Rules(NamedTuple):
@@ -56,6 +61,12 @@ class Rules(NamedTuple):
     psd: float  # m^2/s^3
     gates: npt.NDArray[np.float64]  # (5,) chi-square gate by degrees of freedom
     may_drop: bool  # one outlying channel may be left out
+    shaped: bool  # whether noise is a matter of track and sensor: the next three
+    wander: npt.NDArray[
+        np.float64
+    ]  # (sensors, 4) m^2, rad^2, rad^2, m^2/s^2: the part of the noise that wanders
+    wander_s: npt.NDArray[np.float64]  # (sensors,) its correlation time
+    noise_memory: float  # detections over which factors on the noise follow the innovations; 0: none do
     confirm_hits: int
     confirm_ns: npt.NDArray[np.int64]  # (sensors,) window for confirm_hits
     coast_after_ns: npt.NDArray[np.int64]  # (sensors,)
@@ -66,6 +77,7 @@ class Rules(NamedTuple):
 def make_picture(capacity: int) -> Picture:
     """An empty picture with room for ``capacity`` tracks."""
     n = capacity
+    heard, heard_ns, heard_n, log_noise = noise_memory(n)
     return Picture(
         high=np.zeros(1, np.int64),
         active=np.zeros(n, np.bool_),
@@ -87,18 +99,27 @@ def make_picture(capacity: int) -> Picture:
         coarse_sigma=np.zeros((2, n)),
         coarse_ns=np.zeros(n, np.int64),
         coefficients=np.zeros((n, COLUMNS)),
+        heard=heard,
+        heard_ns=heard_ns,
+        heard_n=heard_n,
+        log_noise=log_noise,
     )
 
 
 def make_rules(config: Config, model: Dynamics) -> Rules:
     """The kernels' view of ``config``; sensors in the order they stand there."""
     t = config.tracking
+    wander = np.array([s.wander() for s in config.sensor.values()])
     revisit = np.array([s.revisit_s for s in config.sensor.values()])
     return Rules(
         model=model,
         psd=t.process_noise_psd_m2_s3,
         gates=np.concatenate([[0.0], chi2.ppf(t.gate_probability, np.arange(1, 5))]),
         may_drop=t.outlier_channels > 0,
+        shaped=bool(wander.any()) or t.noise_memory > 0,
+        wander=wander,
+        wander_s=np.array([s.wander_s for s in config.sensor.values()]),
+        noise_memory=float(t.noise_memory),
         confirm_hits=t.confirm_hits,
         confirm_ns=(revisit * t.confirm_revisits * 1e9).astype(np.int64),
         coast_after_ns=(revisit * t.coast_after_revisits * 1e9).astype(np.int64),
@@ -129,6 +150,8 @@ def touch(picture, slot, t_ns, sensor, rules):
     p.ring_sensor[slot, p.ring_n[slot] % RING] = sensor
     p.ring_n[slot] += 1
     p.hits[slot] += 1
+    if rules.shaped:
+        hear(p, slot, t_ns, sensor)
     p.sensors[slot] |= np.uint64(1) << np.uint64(sensor)
     if before == _COASTING:
         p.status[slot] = _CONFIRMED

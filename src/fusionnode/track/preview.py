@@ -14,7 +14,8 @@ import numpy.typing as npt
 from fusionnode.core.types import Channel, StructArray
 from fusionnode.track.engine import Engine
 from fusionnode.track.filter import load_measurement
-from fusionnode.track.lanes import LANES, NOISE, ROWS, X_LIN, H, P, X, Y, workspace
+from fusionnode.track.lanes import LANES, NOISE, ROWS, VAR, X_LIN, H, P, X, Y, workspace
+from fusionnode.track.noise import noise_of
 from fusionnode.track.picture import Picture, Rules
 from fusionnode.track.sensing import COLUMNS, linearise_lanes, noise_lanes
 
@@ -62,6 +63,10 @@ def sight(
         _put(W, X_LIN, x)
         _put(W, P, covariance[np.tril_indices(6)])
         load_measurement(W, 0, z, np.uint8(channels))
+        if rules.shaped:
+            shaped = np.zeros(8)
+            noise_of(picture, slot, z, t_ns, int(measurement["sensor"][0]), rules, shaped)
+            W.reshape(ROWS, LANES)[VAR // LANES : VAR // LANES + 4, 0] = shaped[:4]
         noise_lanes(W)
         linearise_lanes(W)
         rows = W.reshape(ROWS, LANES)[:, 0]

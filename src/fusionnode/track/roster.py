@@ -8,6 +8,7 @@ import numpy.typing as npt
 from fusionnode.core.types import Status
 from fusionnode.track.coarse import refresh_coarse
 from fusionnode.track.coefficients import COLUMNS
+from fusionnode.track.noise import forget
 from fusionnode.track.picture import NEVER, Picture
 
 
@@ -43,6 +44,7 @@ class Roster:
         p.status[slot], p.hits[slot], p.ring_n[slot], p.sensors[slot] = Status.TENTATIVE, 0, 0, 0
         p.object[slot], p.due[slot], p.review[slot] = -1, NEVER, NEVER
         p.coefficients[slot] = self._fresh
+        forget(p, slot)
         refresh_coarse(p, slot)
         return slot
 
