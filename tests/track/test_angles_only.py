@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scene import GRAVITY, circular, ephemeris, measure, site
 
 from fusionnode.catalogue.known import KnownObjects
 from fusionnode.codec.iod import IodDecoder
@@ -19,7 +20,6 @@ from fusionnode.track.angles_only import gauss, gooding, is_possible, refine, so
 from fusionnode.track.attributable import attributable
 from fusionnode.track.kepler import kepler, lambert
 from fusionnode.track.lanes import workspace
-from scene import GRAVITY, circular, ephemeris, measure, site
 
 ARCSEC = np.radians(1 / 3600)
 GEO = np.concatenate(

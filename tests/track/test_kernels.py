@@ -160,7 +160,10 @@ def test_energy_about_the_pole_is_kept_over_a_day() -> None:
         return float(
             x[3:] @ x[3:] / 2
             - 3.986004415e14 / d
-            + sum(c / d ** (n + 1) * p for n, (c, p) in enumerate(zip(GRAVITY.zonal[3:], legendre, strict=True), 2))
+            + sum(
+                c / d ** (n + 1) * p
+                for n, (c, p) in enumerate(zip(GRAVITY.zonal[3:], legendre, strict=True), 2)
+            )
         )
 
     tracks, _ = random_tracks(16, 9)

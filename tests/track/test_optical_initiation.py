@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scene import NS, FixedPole, circular, ephemeris, in_order, measure, site, station
 
 from fusionnode.core.outcome import Outcomes
 from fusionnode.core.types import MEASUREMENT, Channel, Status, StructArray
 from fusionnode.track.dynamics import MU
 from fusionnode.track.tracker import Tracker
 from fusionnode.track.tracklets import Former, smooth
-from scene import NS, FixedPole, circular, ephemeris, in_order, measure, site, station
 
 ARCSEC = float(np.radians(1 / 3600))
 TELESCOPE = 2

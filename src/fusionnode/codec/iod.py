@@ -136,7 +136,7 @@ def _angle(field: str, parts: tuple[tuple[int, float], ...]) -> float | None:
     value, at = 0.0, 0
     for i, (n, unit) in enumerate(parts):
         part = int(digits[at : at + n])
-        if 0 < i and part * unit >= (parts[i - 1][1] if i else 0.0):
+        if i > 0 and part * unit >= (parts[i - 1][1] if i else 0.0):
             return None  # sixty minutes are none
         value += part * unit
         at += n

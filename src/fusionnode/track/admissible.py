@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fusionnode.core.types import MEASUREMENT, StructArray
+from fusionnode.core.types import StructArray
 from fusionnode.track.angles_fit import fit_hypotheses
 from fusionnode.track.angles_only import LEAST_PERIGEE_M, thinned
 from fusionnode.track.attributable import Attributable, attributable

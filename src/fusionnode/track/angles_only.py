@@ -118,7 +118,7 @@ def gauss(three: StructArray) -> list[F64]:
             assert found is not None
             late = t - three["target_delay"] * found / LIGHT_M_S
             again = _gauss_ranges(late - late[1], R, L)
-            found = min(again, key=lambda other: abs(other[1] - rho[1]), default=None)  # noqa: B023
+            found = min(again, key=lambda other: abs(other[1] - rho[1]), default=None)
             if found is None:
                 break
         if found is None:
