@@ -40,9 +40,9 @@ def encoder() -> StreamEncoder:
     return StreamEncoder(node_id="n", stream_epoch="n-1", sensor_names=("north", "south"))
 
 
-def state() -> np.ndarray:
+def state(track: int = 7) -> np.ndarray:
     one = np.zeros(1, TRACK_STATE)
-    one["track"], one["epoch_ns"], one["last_ob_ns"], one["status"], one["object"] = 7, T, T, 1, -1
+    one["track"], one["epoch_ns"], one["last_ob_ns"], one["status"], one["object"] = track, T, T, 1, -1
     one["P"] = np.eye(6)
     return one
 
@@ -81,29 +81,36 @@ def test_a_topic_that_is_not_the_events_is_refused() -> None:
 
 def test_a_snapshot_holds_events_as_long_as_their_track_lives_and_none_is_told_twice() -> None:
     stream, cache = encoder(), Cache()
-    sent = [*stream.states(state()), *stream.events([BURN, NEAR]), *stream.events([BURN])]
+    sent = [
+        *stream.states(state()),
+        *stream.states(state(8)),
+        *stream.events([BURN, NEAR]),
+        *stream.events([BURN]),
+    ]
     for message in sent:
         cache.apply(*message)
     header, parts = cache.snapshot() or ({}, [])
-    assert header["count"] == 3
+    assert header["count"] == 4
     live, late = Picture(), Picture()
     told = [event for message in sent for event in live.live(decode.live(*message))]
-    assert [type(event) for event in told] == [State, ClientEvent, ClientEvent, ClientEvent]
-    top = decode.Message(schema.TYPE_SNAPSHOT, "n-1", header["seq"], {"count": 3})
+    assert [type(event) for event in told] == [State, State, ClientEvent, ClientEvent, ClientEvent]
+    top = decode.Message(schema.TYPE_SNAPSHOT, "n-1", header["seq"], {"count": 4})
     messages = [m for part in parts for m in decode.snapshot_part(part)]
     assert not [e for e in live.snapshot(top, messages) if isinstance(e, ClientEvent)]
     again = [e for e in late.snapshot(top, messages) if isinstance(e, ClientEvent)]
     assert [(e.kind, e.from_snapshot) for e in again] == [("manoeuvre", True), ("new_object_near", True)]
     (gone,) = stream.tombstones([Tombstone(7, T, "dropped")])
     cache.apply(*gone)
-    assert [topic for topic in cache.newest] == [b"event.new_object_near.n-000008"]
+    assert list(cache.newest) == [b"state.n-000008", b"event.new_object_near.n-000008"]
+    cache.apply(*stream.events([BURN])[0])
+    assert len(cache.newest) == 2
 
 
-def test_an_older_client_counts_it_in_the_sequence_and_does_nothing_else(monkeypatch) -> None:
+def test_a_client_counts_types_it_does_not_know_in_the_sequence_and_does_nothing_else() -> None:
     stream = encoder()
-    messages = [*stream.states(state()), *stream.events([BURN]), stream.heartbeat(T, 1)]
-    monkeypatch.delitem(decode._FIELDS, schema.TYPE_EVENT)
-    monkeypatch.delitem(schema.TOPICS, schema.TYPE_EVENT)
+    ((_, payload),) = stream.events([BURN])
+    unknown = msgpack.packb({**msgpack.unpackb(payload), "type": "novelty"})
+    messages = [(b"novelty.x", unknown), *stream.states(state()), stream.heartbeat(T, 1)]
     picture = Picture()
     told = [type(e).__name__ for m in messages for e in picture.live(decode.live(*m))]
     assert told == ["State", "Heartbeat"]

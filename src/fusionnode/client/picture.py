@@ -168,11 +168,10 @@ class Picture:
             topic = topic_of(message)
             if seq <= self._seq.get(topic, 0):
                 return None
-            if (
-                body["trackId"] in self.states or from_snapshot
-            ):  # an ended track's has nothing to be forgotten with
-                self._seq[topic] = seq
-                self._events.setdefault(body["trackId"], set()).add(topic)
+            self._seq[topic] = seq
+            self._events.setdefault(body["trackId"], set()).add(topic)
+            if len(self._events) > _MAX_ENDED:  # tombstones are not subscribed to
+                self._forget_events(next(iter(self._events)))
             return ObjectEvent(seq, body["event"], body["trackId"], body, from_snapshot)
         if kind == schema.TYPE_SENSOR:
             topic = topic_of(message)
@@ -191,9 +190,12 @@ class Picture:
         topic = schema.TOPIC_STATE + track_id.encode()
         self.states.pop(track_id, None)
         self._seq.pop(topic, None)
-        for event_topic in sorted(self._events.pop(track_id, ())):
-            self._seq.pop(event_topic, None)
+        self._forget_events(track_id)
         if self.wants_snapshot:
             self._ended[topic] = seq
             if len(self._ended) > _MAX_ENDED:
                 del self._ended[next(iter(self._ended))]
+
+    def _forget_events(self, track_id: str) -> None:
+        for topic in sorted(self._events.pop(track_id, ())):
+            self._seq.pop(topic, None)

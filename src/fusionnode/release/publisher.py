@@ -58,8 +58,12 @@ class Cache:
     def apply(self, topic: bytes, payload: bytes) -> None:
         """Take in one message of the stream."""
         self.last = payload
-        if topic.startswith((schema.TOPIC_STATE, schema.TOPIC_SENSOR, schema.TOPIC_EVENT)):
+        if topic.startswith((schema.TOPIC_STATE, schema.TOPIC_SENSOR)):
             self.newest[topic] = payload
+        elif topic.startswith(schema.TOPIC_EVENT):
+            track = topic[len(schema.TOPIC_EVENT) :].partition(b".")[2]
+            if schema.TOPIC_STATE + track in self.newest:  # one that has ended takes nothing along any more
+                self.newest[topic] = payload
         elif topic.startswith(schema.TOPIC_TOMBSTONE):
             track = topic[len(schema.TOPIC_TOMBSTONE) :]
             self.newest.pop(schema.TOPIC_STATE + track, None)
