@@ -264,6 +264,28 @@ class Publish(_Model):
     high_water_mark: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
 
 
+class Events(_Model):
+    """What is told of objects besides their states.
+
+    A manoeuvre is told if its size is between the limits and so many sigma from nothing. A new object is told of whose
+    orbit passes a known one's at less than the distance (or within its uncertainty) and the speed. Perigees are
+    heights above the equator's radius, heights are above the ellipsoid.
+    """
+
+    enabled: bool = True
+    manoeuvre_sigma: Annotated[float, Field(ge=3, le=100)] = 6.0
+    manoeuvre_min_m_s: Positive = 0.5
+    manoeuvre_max_m_s: Positive = 500.0
+    parting_distance_m: Positive = 2_000.0
+    parting_speed_m_s: Positive = 300.0
+    parting_lookback_s: Seconds = 10_800.0
+    breakup_count: Annotated[int, Field(ge=2, le=1000)] = 3
+    breakup_window_s: Seconds = 3_600.0
+    decay_height_m: Positive = 200_000.0
+    reentry_height_m: Positive = 120_000.0
+    reentry_ahead_s: Seconds = 86_400.0
+
+
 class Journal(_Model):
     """Where the raw bytes are kept."""
 
@@ -291,6 +313,7 @@ class Config(_Model):
     catalogue: Catalogue = Catalogue()
     publish: Publish = Publish()
     journal: Journal = Journal()
+    events: Events = Events()
     daemon: Daemon = Daemon()
 
     @field_validator("site", "sensor")

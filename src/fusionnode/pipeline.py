@@ -22,6 +22,7 @@ from fusionnode.core.types import (
     Decoded,
     KnownObject,
     LinkRecord,
+    ObjectEvent,
     Status,
     StructArray,
     Tombstone,
@@ -65,6 +66,8 @@ class Pipeline:
         self.outcomes = Outcomes()
         self.on_states: Callable[[StructArray], None] | None = None
         """Called with every TRACK_STATE array that is about to be published."""
+        self.on_event: Callable[[ObjectEvent], None] | None = None
+        """Called with every event of an object that is about to be published."""
         self.streaming = True
         """False where nobody subscribes (files): no messages are made, and `on_states` gives the results."""
         self._config = config
@@ -195,6 +198,12 @@ class Pipeline:
                 if event.track in self._published:
                     self._published.discard(event.track)
                     messages += self.encoder.tombstones([event])
+                continue
+            if isinstance(event, ObjectEvent):
+                if self.on_event is not None:
+                    self.on_event(event)
+                if self.streaming:
+                    messages += self.encoder.events([event])
                 continue
             if not self._config.publish.tentative:
                 tentative = event["status"] == _TENTATIVE

@@ -91,6 +91,7 @@ class States:
 
 def read_states(path: Path) -> States:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [row for row in rows if row.get("type") != "event"]
     return States(
         t_ns=np.array([tai_ns_from_utc_text(row["epoch"]) for row in rows]),
         track=np.array([row["trackId"] for row in rows]),

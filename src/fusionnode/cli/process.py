@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from fusionnode.core.outcome import Outcomes
-    from fusionnode.core.types import StructArray
+    from fusionnode.core.types import ObjectEvent, StructArray
     from fusionnode.pipeline import Pipeline
 
 
@@ -26,7 +26,11 @@ def register(subparsers: Any) -> None:
         "inputs", nargs="+", type=Path, metavar="INPUT", help="files, or one journal's folder"
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--out", metavar="FILE", help="a line of JSON for each track and update; - is stdout")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="a line of JSON for each track and update, and for each event; - is stdout",
+    )
     parser.add_argument("--json", action="store_true", help="end with a summary as one JSON object")
     parser.set_defaults(run=run)
 
@@ -51,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     timed = config if folders else config.model_copy(update={"clock": Clock(mode="data")})
     engine = daemon.build_pipeline(timed, args.config, "process")
     lines = 0
+    kinds: dict[str, int] = {}
     with _opened(args.out) as file:
 
         def write(states: StructArray) -> None:
@@ -59,7 +64,13 @@ def run(args: argparse.Namespace) -> int:
             if file is not None:
                 file.write(engine.encoder.json_lines(states))
 
+        def write_event(event: ObjectEvent) -> None:
+            kinds[event.kind] = kinds.get(event.kind, 0) + 1
+            if file is not None:
+                file.write(engine.encoder.event_line(event))
+
         engine.on_states = write
+        engine.on_event = write_event
         engine.streaming = False
         start = clock.monotonic_ns()
         if folders:
@@ -72,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         "seconds": round(seconds, 3),
         "records_per_s": round(records / seconds) if seconds else 0,
         "states": lines,
+        "events": dict(sorted(kinds.items())),
         "files": {
             path.name: engine.outcomes.of(f"file:{path.name}") for path in args.inputs if path.is_file()
         },

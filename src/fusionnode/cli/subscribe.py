@@ -16,6 +16,7 @@ from fusionnode.client import (
     Event,
     Gap,
     Heartbeat,
+    ObjectEvent,
     SensorState,
     Stale,
     State,
@@ -124,6 +125,8 @@ def _as_text(event: Event) -> str:
         case Tombstone():
             after = f", goes on as {event.successor}" if event.successor else ""
             return f"{event.epoch or '-':<27} {word:<9} {event.track_id} {event.reason}{after}"
+        case ObjectEvent(fields=e):
+            return f"{e['time']} {word:<9} {e['trackId']} {event.kind}{_evidence(e)}"
         case SensorState():
             known = ("classificationMarking", "dataMode", "source", "sensor", "time")
             fields = {key: value for key, value in event.fields.items() if key not in known}
@@ -143,6 +146,7 @@ def _as_text(event: Event) -> str:
 _WORDS: dict[type[Event], str] = {
     State: "state",
     Tombstone: "tombstone",
+    ObjectEvent: "event",
     SensorState: "sensor",
     Heartbeat: "heartbeat",
     Gap: "gap",
@@ -150,6 +154,30 @@ _WORDS: dict[type[Event], str] = {
     Synced: "synced",
     Stale: "stale",
 }
+
+
+def _evidence(e: dict[str, Any]) -> str:
+    """Of an event's fields those that are there, in words."""
+    words = []
+    if e["count"] is not None:
+        words.append(f"{e['count']} new objects")
+    if e["relatedTrackId"]:
+        words.append(f"near {e['relatedTrackId']}")
+    if e["epoch"]:
+        words.append(f"at {e['epoch']}")
+    if e["distance"] is not None:
+        words.append(f"distance {e['distance'] * 1e3:.0f} m")
+    if e["relativeSpeed"] is not None:
+        words.append(f"relative speed {e['relativeSpeed'] * 1e3:.1f} m/s")
+    if e["deltaV"] is not None:
+        sigma = "" if e["deltaVSigma"] is None else f" (sigma {e['deltaVSigma'] * 1e3:.2f})"
+        words.append(f"delta-v {math.hypot(*e['deltaV']) * 1e3:.2f} m/s{sigma}")
+    if e["perigeeHeight"] is not None:
+        words.append(f"perigee {e['perigeeHeight']:.0f} km")
+    if e["height"] is not None:
+        words.append(f"height {e['height']:.0f} km")
+    words.append(f"[{','.join(e['sensors'])}]")
+    return "  " + ", ".join(words)
 
 
 def _positive(kind: type[int] | type[float]) -> Any:

@@ -92,6 +92,8 @@ def topic_of(message: Message) -> bytes:
 
 def _topic_tail(message: Message) -> bytes:
     tail: str = message.body.get("trackId") or message.body.get("sensor") or ""
+    if message.type == schema.TYPE_EVENT:
+        tail = f"{message.body['event']}.{tail}"
     return tail.encode()
 
 
@@ -178,6 +180,10 @@ def _is_covariance(value: Any) -> bool:
     return type(value) is list and len(value) == 21 and all(map(_is_number, value))
 
 
+def _is_vector(value: Any) -> bool:
+    return type(value) is list and len(value) == 3 and all(map(_is_number, value))
+
+
 def _is_names(value: Any) -> bool:
     return type(value) is list and len(value) <= _MAX_ITEMS and all(map(_is_id, value))
 
@@ -237,6 +243,25 @@ _FIELDS: dict[str, dict[str, Check]] = {
         "epoch": _is_time,
         "reason": _is_id,
         "successor": _or_none(_is_id),
+        **_MARKINGS,
+    },
+    schema.TYPE_EVENT: {
+        "trackId": _is_id,
+        "event": _is_id,
+        "time": _is_time,
+        **dict.fromkeys(("epoch", "epochFrom", "epochTo"), _or_none(_is_time)),
+        "relatedTrackId": _or_none(_is_id),
+        "count": _or_none(_is_count),
+        "deltaV": _or_none(_is_vector),
+        **dict.fromkeys(
+            ("deltaVSigma", "distance", "distanceSigma", "relativeSpeed", "height", "perigeeHeight"),
+            _or_none(_is_number),
+        ),
+        "nis": _or_none(_is_number),
+        "dof": _or_none(_is_number),
+        "sensors": _is_names,
+        "satNo": _or_none(_is_count),
+        "name": _or_none(_is_text),
         **_MARKINGS,
     },
     schema.TYPE_SENSOR: {"sensor": _is_id, "time": _is_time, **_MARKINGS},

@@ -34,6 +34,19 @@ class Tombstone:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectEvent:
+    """Something happened to a tracked object (``manoeuvre``, ``new_object_near``, ``breakup``, ``decay``, ``reentry``,
+    or a kind that is newer than this client); ``fields`` as in the message, see docs/WIRE.md. km, km/s, UTC.
+    """
+
+    seq: int
+    kind: str
+    track_id: str
+    fields: dict[str, Any]
+    from_snapshot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SensorState:
     """How one sensor of the node is doing; ``fields`` as in the message, see docs/WIRE.md."""
 
@@ -94,4 +107,4 @@ class Stale:
     silent_s: float
 
 
-Event = State | Tombstone | SensorState | Heartbeat | Gap | EpochChange | Synced | Stale
+Event = State | Tombstone | ObjectEvent | SensorState | Heartbeat | Gap | EpochChange | Synced | Stale

@@ -18,6 +18,7 @@ from fusionnode.client.events import (
     Event,
     Gap,
     Heartbeat,
+    ObjectEvent,
     SensorState,
     State,
     Synced,
@@ -53,7 +54,8 @@ class Picture:
         self.stream_epoch = stream_epoch
         self.states.clear()
         self.sensors.clear()
-        self._seq: dict[bytes, int] = {}  # by topic, of what states and sensors hold
+        self._seq: dict[bytes, int] = {}  # by topic, of what states and sensors hold, and of events told
+        self._events: dict[str, set[bytes]] = {}  # by track, topics of its events in the line above
         self._ended: dict[bytes, int] = {}  # by topic of the state; what a snapshot must not bring back
         self.seq: int | None = None  # newest live sequence number
         self._run_start: int | None = None  # from here on, no live message is missing
@@ -146,6 +148,7 @@ class Picture:
         self.states.clear()
         self.sensors.clear()
         self._seq.clear()
+        self._events.clear()
 
     def _apply(self, message: Message, *, from_snapshot: bool) -> Event | None:
         kind, _, seq, body = message
@@ -161,6 +164,15 @@ class Picture:
         if kind == schema.TYPE_TOMBSTONE:
             self._drop(body["trackId"], seq)
             return Tombstone(seq, body["trackId"], body["reason"], body["epoch"], body["successor"])
+        if kind == schema.TYPE_EVENT:
+            topic = topic_of(message)
+            if seq <= self._seq.get(topic, 0):
+                return None
+            self._seq[topic] = seq
+            self._events.setdefault(body["trackId"], set()).add(topic)
+            if len(self._events) > _MAX_ENDED:  # tombstones are not subscribed to
+                self._forget_events(next(iter(self._events)))
+            return ObjectEvent(seq, body["event"], body["trackId"], body, from_snapshot)
         if kind == schema.TYPE_SENSOR:
             topic = topic_of(message)
             if seq <= self._seq.get(topic, 0):
@@ -178,7 +190,12 @@ class Picture:
         topic = schema.TOPIC_STATE + track_id.encode()
         self.states.pop(track_id, None)
         self._seq.pop(topic, None)
+        self._forget_events(track_id)
         if self.wants_snapshot:
             self._ended[topic] = seq
             if len(self._ended) > _MAX_ENDED:
                 del self._ended[next(iter(self._ended))]
+
+    def _forget_events(self, track_id: str) -> None:
+        for topic in sorted(self._events.pop(track_id, ())):
+            self._seq.pop(topic, None)

@@ -11,11 +11,13 @@ SCHEMA_VERSION = 1
 
 TOPIC_STATE = b"state."  # + trackId: one ObjectState
 TOPIC_TOMBSTONE = b"tombstone."  # + trackId: the track ended, was merged, or was split
+TOPIC_EVENT = b"event."  # + kind + "." + trackId: something happened to a track
 TOPIC_SENSOR = b"sensor."  # + sensor name: rate, latency, outcomes
 TOPIC_HEARTBEAT = b"heartbeat"
 
 TYPE_STATE = "state"
 TYPE_TOMBSTONE = "tombstone"
+TYPE_EVENT = "event"
 TYPE_SENSOR = "sensor"
 TYPE_HEARTBEAT = "heartbeat"
 TYPE_SNAPSHOT_REQUEST = "snapshot_request"
@@ -25,6 +27,7 @@ TYPE_ERROR = "error"
 TOPICS = {
     TYPE_STATE: TOPIC_STATE,
     TYPE_TOMBSTONE: TOPIC_TOMBSTONE,
+    TYPE_EVENT: TOPIC_EVENT,
     TYPE_SENSOR: TOPIC_SENSOR,
     TYPE_HEARTBEAT: TOPIC_HEARTBEAT,
 }
@@ -37,6 +40,14 @@ REASON_DROPPED = "dropped"
 REASON_MERGED = "merged"
 REASON_SPLIT = "split"  # reserved: the tracker does not split tracks yet
 REASON_NODE_STOPPED = "node_stopped"
+
+EVENT_MANOEUVRE = "manoeuvre"
+EVENT_NEW_OBJECT_NEAR = "new_object_near"
+EVENT_BREAKUP = "breakup"
+EVENT_DECAY = "decay"
+EVENT_REENTRY = "reentry"
+EVENTS = (EVENT_MANOEUVRE, EVENT_NEW_OBJECT_NEAR, EVENT_BREAKUP, EVENT_DECAY, EVENT_REENTRY)
+"""Kinds of events; others may be added."""
 
 STATUSES = ("tentative", "confirmed", "coasting")
 

@@ -183,3 +183,37 @@ class Tombstone:
     t_ns: int
     reason: str
     successor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectEvent:
+    """Something happened to a tracked object, with the evidence for it; what does not apply is None.
+
+    SI, TAI ns, GCRF. ``t_ns`` is when the node could tell, ``epoch_ns`` when it happened (or, of a re-entry to come,
+    will), between ``from_ns`` (None: nobody knows how long before) and ``to_ns``.
+    """
+
+    kind: str
+    track: int
+    t_ns: int
+    epoch_ns: int | None = None
+    from_ns: int | None = None
+    to_ns: int | None = None
+    related: int | None = None
+    """Number of the other track: of a new object the known one that it passed."""
+    count: int | None = None
+    """Of a break-up: new objects so far."""
+    delta_v: tuple[float, float, float] | None = None
+    delta_v_sigma_m_s: float | None = None
+    distance_m: float | None = None
+    distance_sigma_m: float | None = None
+    speed_m_s: float | None = None
+    height_m: float | None = None
+    perigee_m: float | None = None
+    sensors: int = 0
+    """Bit i: the sensor with index i has borne witness."""
+    nis: float | None = None
+    """Mean NIS of the innovations that gave it away."""
+    dof: float | None = None
+    object: int = -1
+    """Row of the catalogue, or -1."""

@@ -12,6 +12,7 @@ from fusionnode.client import (
     Event,
     Gap,
     Heartbeat,
+    ObjectEvent,
     SensorState,
     Stale,
     State,
@@ -24,7 +25,7 @@ _REMEMBERED = 64
 
 
 class Happening(NamedTuple):
-    """One line of the log; ``kind`` is a track's status, ``ended``, ``stream`` or ``trouble``."""
+    """One line of the log; ``kind`` is a track's status, ``ended``, ``event``, ``stream`` or ``trouble``."""
 
     time: str  # UTC; empty where no time is known
     kind: str
@@ -65,7 +66,7 @@ class StreamWatch:
         return list(self.log)[len(self.log) - new :]
 
     def _one(self, event: Event) -> list[Happening]:
-        if isinstance(event, State | Tombstone | SensorState | Heartbeat):
+        if isinstance(event, State | Tombstone | ObjectEvent | SensorState | Heartbeat):
             self.stale = False
             self.messages += not getattr(event, "from_snapshot", False)
         match event:
@@ -79,6 +80,13 @@ class StreamWatch:
                 after = f", goes on as {event.successor}" if event.successor else ""
                 text = f"{label} ended: {event.reason}{after}"
                 return [Happening(event.epoch or "", "ended", text)]
+            case ObjectEvent(fields=fields):
+                self._pass(fields["time"])
+                if event.from_snapshot:
+                    return []
+                _, label = self._tracks.get(event.track_id, ("", event.track_id))
+                near = f" near {fields['relatedTrackId']}" if fields["relatedTrackId"] else ""
+                return [Happening(fields["time"], "event", f"{label}: {event.kind}{near}")]
             case SensorState():
                 self._pass(event.time)
             case Heartbeat():

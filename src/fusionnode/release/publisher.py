@@ -42,11 +42,12 @@ _REQUESTS_A_TURN = 4  # so that a flood of requests cannot hold up the stream
 _POLL_MS = 200  # how soon a signal or a dead parent is noticed
 _LINGER_MS = 1_000  # for the last tombstones to reach the subscribers
 _PART_BYTES = schema.MAX_MESSAGE_BYTES
+_EVENT_TOPICS = [schema.TOPIC_EVENT + f"{kind}.".encode() for kind in schema.EVENTS]
 _SNAPSHOT_BACKLOG = 4  # unread snapshots kept for one requester; further ones are dropped
 
 
 class Cache:
-    """The newest payload of each track and sensor, and of the stream as a whole."""
+    """The newest payload of each track and sensor, of each kind of event of a track, and of the stream as a whole."""
 
     def __init__(self) -> None:
         self.newest: dict[bytes, bytes] = {}
@@ -59,8 +60,15 @@ class Cache:
         self.last = payload
         if topic.startswith((schema.TOPIC_STATE, schema.TOPIC_SENSOR)):
             self.newest[topic] = payload
+        elif topic.startswith(schema.TOPIC_EVENT):
+            track = topic[len(schema.TOPIC_EVENT) :].partition(b".")[2]
+            if schema.TOPIC_STATE + track in self.newest:  # one that has ended takes nothing along any more
+                self.newest[topic] = payload
         elif topic.startswith(schema.TOPIC_TOMBSTONE):
-            self.newest.pop(schema.TOPIC_STATE + topic[len(schema.TOPIC_TOMBSTONE) :], None)
+            track = topic[len(schema.TOPIC_TOMBSTONE) :]
+            self.newest.pop(schema.TOPIC_STATE + track, None)
+            for kind in _EVENT_TOPICS:
+                self.newest.pop(kind + track, None)
 
     def seed(self) -> list[bytes | str | None]:
         """The feed message that gives another cache the contents of this one."""

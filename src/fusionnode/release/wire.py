@@ -20,7 +20,7 @@ import orjson
 
 from fusionnode.core import schema, timescales
 from fusionnode.core.schema import ObjectState
-from fusionnode.core.types import KnownObject, StructArray, Tombstone
+from fusionnode.core.types import KnownObject, ObjectEvent, StructArray, Tombstone
 
 Message = tuple[bytes, bytes]
 """Topic and payload."""
@@ -107,6 +107,51 @@ class StreamEncoder:
             messages.append(self._message(schema.TYPE_TOMBSTONE, topic, body | self._markings()))
         return messages
 
+    def events(self, events: Iterable[ObjectEvent]) -> list[Message]:
+        """One message for each event, in order."""
+        messages = []
+        for event in events:
+            body = self._event_body(event)
+            topic = schema.TOPIC_EVENT + f"{event.kind}.{body['trackId']}".encode()
+            messages.append(self._message(schema.TYPE_EVENT, topic, body))
+        return messages
+
+    def event_line(self, event: ObjectEvent) -> bytes:
+        """The same as a line of JSON, begun with ``"type":"event"``, ended by a newline, without the envelope."""
+        return orjson.dumps({"type": schema.TYPE_EVENT, **self._event_body(event)}) + b"\n"
+
+    def event_fields(self, event: ObjectEvent) -> dict[str, Any]:
+        """What of an event is worth a line in the node's log: as on the wire, without what is not known."""
+        body = self._event_body(event)
+        unsaid = self._markings()
+        return {key: value for key, value in body.items() if value is not None and key not in unsaid}
+
+    def _event_body(self, event: ObjectEvent) -> dict[str, Any]:
+        known = self._known_object(event.object) if event.object >= 0 else None
+        delta_v = event.delta_v
+        return {
+            "trackId": self.track_id(event.track),
+            "event": event.kind,
+            "time": timescales.utc_text(event.t_ns),
+            "epoch": _utc_or_none(event.epoch_ns),
+            "epochFrom": _utc_or_none(event.from_ns),
+            "epochTo": _utc_or_none(event.to_ns),
+            "relatedTrackId": None if event.related is None else self.track_id(event.related),
+            "count": event.count,
+            "deltaV": None if delta_v is None else [v / _M_PER_KM for v in delta_v],
+            "deltaVSigma": _in_km(event.delta_v_sigma_m_s),
+            "distance": _in_km(event.distance_m),
+            "distanceSigma": _in_km(event.distance_sigma_m),
+            "relativeSpeed": _in_km(event.speed_m_s),
+            "height": _in_km(event.height_m),
+            "perigeeHeight": _in_km(event.perigee_m),
+            "nis": event.nis,
+            "dof": event.dof,
+            "sensors": self._names_by_mask.get(event.sensors) or self._names_of(event.sensors),
+            "satNo": None if known is None else known.sat_no,
+            "name": None if known is None else _printable(known.name),
+        } | self._markings()
+
     def sensors(self, t_ns: int, states: Mapping[str, Mapping[str, Any]]) -> list[Message]:
         """One message for each sensor: its name, then the given fields, in the order given.
 
@@ -129,6 +174,8 @@ class StreamEncoder:
         """
         sent = dict(self._sent)
         sent[schema.TYPE_HEARTBEAT] += 1
+        if not sent[schema.TYPE_EVENT]:
+            del sent[schema.TYPE_EVENT]
         body = {
             "nodeId": self._node_id,
             "time": timescales.utc_text(t_ns),
@@ -244,6 +291,14 @@ def _utc_texts(t_ns: npt.NDArray[np.int64]) -> list[str]:
     if len(t_ns) >= _FEW:
         return timescales.utc_texts(t_ns)
     return [timescales.utc_text(t) for t in t_ns.tolist()]
+
+
+def _utc_or_none(t_ns: int | None) -> str | None:
+    return None if t_ns is None else timescales.utc_text(t_ns)
+
+
+def _in_km(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value / _M_PER_KM
 
 
 def _printable(name: str) -> str:

@@ -15,7 +15,7 @@ that falls behind).
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ import numpy.typing as npt
 from fusionnode.core.outcome import Outcome, Outcomes, Share
 from fusionnode.core.schema import REASON_DROPPED, REASON_MERGED
 from fusionnode.core.sequence import in_order
-from fusionnode.core.types import StructArray, Tombstone
+from fusionnode.core.types import ObjectEvent, StructArray, Tombstone
 from fusionnode.track.checkpoint import Checkpoint, checkpoint, restore
 from fusionnode.track.picture import report
 from fusionnode.track.reconcile import Named, Standing, names_of, standing
@@ -40,6 +40,8 @@ CREDIT_PER_MEASUREMENT = 2.0
 LEAST_CREDIT = 20_000.0
 """Measurements that may be replayed: so many a second, for each that came on time, and saved up."""
 _LONG_AGO = -(1 << 62)
+_SAME_NS = 120_000_000_000
+"""Two manoeuvres of a track that are told within the same so many nanoseconds are one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,9 +121,9 @@ class Rewind:
             self._forget()
 
     def take(self) -> list[Event]:
-        """See `Tracker.take`."""
-        events = self._tracker.take()
-        self._told.extend(e for e in events if not isinstance(e, np.ndarray | Tombstone))
+        """See `Tracker.take_all`."""
+        events = self._tracker.take_all()
+        self._told.extend(_what(e) for e in events if isinstance(e, ObjectEvent))
         return events
 
     def pending(self) -> npt.NDArray[np.int64]:
@@ -190,7 +192,7 @@ class Rewind:
 
     def _replay(self, mark: _Mark, late: StructArray) -> None:
         tracker = self._tracker
-        earlier = tracker.take()
+        earlier = tracker.take_all()
         before = standing(tracker.picture)
         begun, advanced = tracker.begun, self._advanced_ns
         sequence, repeated = in_order(np.concatenate([*self._since(mark), late]))
@@ -206,7 +208,7 @@ class Rewind:
         tracker.number_from(begun)
         self._process(sequence)
         self._advance(advanced)
-        happened = tracker.take()
+        happened = tracker.take_all()
         named = names_of(tracker, before, mark.state.numbers, begun)
         self._rename(named)
         tracker.number_from(begun + named.new)
@@ -307,16 +309,27 @@ class Rewind:
         """Give the tracks of the picture, and of the checkpoints made while replaying, the numbers they go by."""
         if not named.number:
             return
-        for numbers in (self._tracker.picture.number, *(m.state.picture["number"] for m in self._marks)):
+        self._tracker.rename(named.number)
+        for state in (mark.state for mark in self._marks):
+            numbers = state.picture["number"]
             for i in np.flatnonzero(np.isin(numbers, list(named.number))).tolist():
                 numbers[i] = named.number[int(numbers[i])]
+            watch = state.rest.get("_watch")
+            if watch is not None:
+                watch.rename(named.number)
 
     def _changes(self, before: Standing, happened: list[Event], named: Named) -> list[Event]:
         """What is to be told: other events that are new, ends, and the tracks that are not as they were."""
         picture = self._tracker.picture
-        events: list[Event] = [
-            e for e in happened if not isinstance(e, np.ndarray | Tombstone) and e not in self._told
-        ]
+        events: list[Event] = []
+        told = set(self._told)
+        for event in happened:
+            if isinstance(event, ObjectEvent):
+                number = named.number.get(event.track, event.track)
+                related = None if event.related is None else named.number.get(event.related, event.related)
+                event = replace(event, track=number, related=related)
+                if _what(event) not in told:
+                    events.append(event)
         ended = {e.track: e for e in happened if isinstance(e, Tombstone)}
         for number in named.gone:
             t_ns, successor = self._seen_ns, named.successor.get(number)
@@ -330,3 +343,8 @@ class Rewind:
         if len(slots):
             events.append(report(picture, slots))
         return events
+
+
+def _what(event: ObjectEvent) -> tuple[object, ...]:
+    """What an event is about, whatever its evidence: what a replay finds again is not told again."""
+    return event.kind, event.track, event.related, event.count, event.t_ns // _SAME_NS

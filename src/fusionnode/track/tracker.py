@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fusionnode.config import Config
 from fusionnode.core.outcome import Outcome, Outcomes
 from fusionnode.core.schema import REASON_DROPPED, REASON_MERGED
-from fusionnode.core.types import TRACK_STATE, Channel, Status, StructArray, Tombstone
+from fusionnode.core.types import TRACK_STATE, Channel, ObjectEvent, Status, StructArray, Tombstone
 from fusionnode.track import coefficients, dynamics
 from fusionnode.track.associate import (
     Log,
@@ -30,7 +30,8 @@ from fusionnode.track.associate import (
 )
 from fusionnode.track.coarse import coast_on, refresh_coarse
 from fusionnode.track.engine import Engine, NumbaEngine
-from fusionnode.track.heaven import Earth
+from fusionnode.track.events import EventWatch
+from fusionnode.track.heaven import Earth, middle_of_day
 from fusionnode.track.identity import GATE, are_one, continued_by, double_of, is_sharp, recent_hits
 from fusionnode.track.initiate import Initiator, NewOrbit, can_initiate
 from fusionnode.track.lanes import workspace
@@ -58,8 +59,8 @@ REVIEW_HITS = 100
 """A track's identity is looked at again after so many hits, and while young at every doubling of them."""
 NEAREST_M = 500_000.0
 """How far a known object is taken to be at least, where no range was measured."""
-Event = StructArray | Tombstone
-"""What the tracker gives: TRACK_STATE arrays and tombstones, in the order in which things happened."""
+Event = StructArray | Tombstone | ObjectEvent
+"""What the tracker gives: TRACK_STATE arrays, tombstones and events of objects, in the order in which they happened."""
 
 
 def merged(events: list[Event]) -> list[Event]:
@@ -67,7 +68,7 @@ def merged(events: list[Event]) -> list[Event]:
     out: list[Event] = []
     run: list[StructArray] = []
     for event in [*events, None]:
-        if event is not None and not isinstance(event, Tombstone):
+        if event is not None and not isinstance(event, Tombstone | ObjectEvent):
             run.append(event)
             continue
         if run:
@@ -153,6 +154,7 @@ class Tracker:
         self._rules = make_rules(config, dynamics.model(2, np.array([0.0, 0.0, 1.0])))
         self._coast_ns = next_tick(int(config.tracking.coast_publish_s * 1e9), self._rules.tick_ns)
         self._model_until = -NEVER
+        self._pole_now = np.array([0.0, 0.0, 1.0])
         self.picture = make_picture(config.tracking.max_tracks)
         self._roster = Roster(self.picture, coefficients.fresh(config.tracking))
         self._room: Room = make_room(config.tracking.max_tracks, 256)
@@ -164,6 +166,9 @@ class Tracker:
         )
         self._next_due = NEVER  # may be early (a measurement put it off), never late
         self._events: list[Event] = []
+        self._watch = (
+            EventWatch(config, self.picture, self._engine, self._merge) if config.events.enabled else None
+        )
 
     # -- what it offers
 
@@ -201,7 +206,11 @@ class Tracker:
         return sight(self.picture, self._engine, self._rules, measurement, slots)
 
     def take(self) -> list[Event]:
-        """What happened since the last call."""
+        """What happened to tracks since the last call: states and tombstones, without events of objects."""
+        return [event for event in self.take_all() if not isinstance(event, ObjectEvent)]
+
+    def take_all(self) -> list[Event]:
+        """All that happened since the last call."""
         events, self._events = self._events, []
         return events
 
@@ -230,6 +239,13 @@ class Tracker:
     def number_from(self, begun: int) -> None:
         """The next track gets the number after ``begun``."""
         self._roster.begun = begun
+
+    def rename(self, number: dict[int, int]) -> None:
+        """Tracks go by other numbers from now on; by old number."""
+        for i in np.flatnonzero(np.isin(self.picture.number, list(number))).tolist():
+            self.picture.number[i] = number[int(self.picture.number[i])]
+        if self._watch is not None:
+            self._watch.rename(number)
 
     @property
     def model(self) -> Any:
@@ -304,6 +320,8 @@ class Tracker:
         out["dof"] = _DEGREES[log.used[:n]]
         log.made[0] = 0
         self._events.append(out)
+        if self._watch is not None:
+            self._watch.heed(log, ms, n)
         self._count_used(ms.sensor[rows], Outcome.USED)
         if review:
             hits, due, due_ns = self.picture.hits, self.picture.review, self.picture.due
@@ -356,6 +374,8 @@ class Tracker:
             self._count_used(orbit.used["sensor"], Outcome.GATED_OUT)
             return
         if slot is not None:
+            if self._watch is not None:
+                self._watch.take_over(slot, int(t[0]), int(orbit.used["sensor"][0]))
             p.x[slot], p.P[slot], p.epoch[slot] = orbit.x, orbit.P, t[-1]
             coefficients.forget_cross(p.coefficients, slot)
             refresh_coarse(p, slot)
@@ -364,7 +384,7 @@ class Tracker:
             if slot is None:
                 self._count_used(orbit.used["sensor"], Outcome.TRACK_LIMIT)
                 return
-            self._roster.enlist(slot, self._config.confirm_hits)
+            self._enlist(slot, int(t[0]), int(t[-1]), known=False)
         if orbit.sure:
             p.status[slot] = Status.CONFIRMED
         for m in orbit.used:
@@ -401,11 +421,17 @@ class Tracker:
         _, slot, candidate = best
         self._try_one(ms, slot, row)
         self._roster.identify(slot, candidate)
-        self._roster.enlist(slot, self._config.confirm_hits)
+        self._enlist(slot, t_ns, t_ns, known=True)
         commit(self.picture, self._room, 0, ms, self._rules, self._log)
         self._drain(ms, False)
         self._next_due = min(self._next_due, int(self.picture.due[slot]))
         return True
+
+    def _enlist(self, slot: int, first_ns: int, now_ns: int, *, known: bool) -> None:
+        self._roster.enlist(slot, self._config.confirm_hits)
+        if self._watch is not None:
+            self._watch.born(slot, first_ns, now_ns, known=known)
+            self._next_due = min(self._next_due, self._watch.next_ns)
 
     def _try_one(self, ms: Measurements, slot: int, row: int) -> float:
         """Cost of one pair, which is then the first in the room; inf if it is out of its gate."""
@@ -419,6 +445,8 @@ class Tracker:
     def _end(self, slot: int, t_ns: int, reason: str, successor: int | None = None) -> None:
         number = int(self.picture.number[slot])
         self._roster.release(slot)
+        if self._watch is not None:
+            self._watch.ended(number)
         self._events.append(Tombstone(number, t_ns, reason, successor))
 
     # -- life without measurements
@@ -426,9 +454,16 @@ class Tracker:
     def _sweep_to(self, t_ns: int) -> None:
         """Do what is due up to ``t_ns``, at the times it is due."""
         while self._next_due <= t_ns:
-            self._next_due = min(int(earliest_due(self.picture)), self._optical.due_ns)
+            watch = self._watch
+            self._next_due = min(
+                int(earliest_due(self.picture)),
+                self._optical.due_ns,
+                NEVER if watch is None else watch.next_ns,
+            )
             if self._next_due <= t_ns:
-                self._sweep(self._next_due)
+                self._sweep(at := self._next_due)
+                if watch is not None and watch.next_ns <= at:
+                    self._events += watch.look(at, self._rules, self._pole_now)
 
     def _sweep(self, t_ns: int) -> None:
         p, c = self.picture, self._config
@@ -457,6 +492,7 @@ class Tracker:
         self._rules = self._rules._replace(
             model=dynamics.make(self._config, self._earth, t_ns, self.picture.coefficients)
         )
+        self._pole_now = self._earth.pole(np.array([middle_of_day(t_ns)]))[0]
 
     # -- identity
 
@@ -482,6 +518,8 @@ class Tracker:
         p = self.picture
         fresh, stale = (slot, other) if p.last_ob[slot] >= p.last_ob[other] else (other, slot)
         number, _ = self._roster.take_over(fresh, stale)
+        if self._watch is not None:
+            self._watch.merged(fresh, stale)
         p.review[fresh] = p.hits[fresh] + REVIEW_HITS
         self._end(stale, int(p.epoch[slot]), REASON_MERGED, number)
         self._events.append(report(p, np.array([fresh])))
