@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from fusionnode.core.kernels import kernel
 from fusionnode.core.types import Channel
 from fusionnode.track.coarse import refresh_coarse
-from fusionnode.track.coefficients import learn
+from fusionnode.track.coefficients import regress
 from fusionnode.track.filter import Trials, degrees, make_trials, try_pairs
 from fusionnode.track.noise import learn, shape_noise
 from fusionnode.track.picture import touch
@@ -110,7 +110,7 @@ def commit(picture, room, pair, ms, rules, log):
     row = room.rows[pair]
     trials = room.trials
     if rules.model.estimate:
-        learn(picture.coefficients[slot], trials.prior[pair], trials.x[pair], trials.P[pair])
+        regress(picture.coefficients[slot], trials.prior[pair], trials.x[pair], trials.P[pair])
     for i in range(6):
         picture.x[slot, i] = trials.x[pair, i]
     for i in range(36):

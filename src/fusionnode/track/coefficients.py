@@ -136,7 +136,7 @@ def carry_coefficients(W, of_place, of_speed):
 
 
 @kernel
-def learn(row, prior, x, P_):
+def regress(row, prior, x, P_):
     """Carry an update of the state, from ``prior`` (PRIOR,) to ``x`` (6,) and ``P_`` (36,), over to ``row`` (COLUMNS,).
 
     With G = C' P^-1 of the prior: p gains G (x - x_prior), C becomes P_ G', PP loses G (P - P_) G'. If the prior cannot

@@ -51,7 +51,7 @@ from fusionnode.track.lanes import (
 )
 from fusionnode.track.zonal import field, gradient, step_length, zonal_terms
 
-__all__ = ["MU", "RADIUS", "Dynamics", "coarse_step", "make", "model", "predict_lanes", "transit_lanes"]
+__all__ = ["MU", "RADIUS", "Dynamics", "alone", "coarse_step", "make", "model", "predict_lanes", "transit_lanes"]
 
 F64 = npt.NDArray[np.float64]
 
@@ -140,6 +140,11 @@ def make(config: Tracking, earth: Earth, t_ns: int, tracks: F64 | None = None) -
         tracks is not None and len(config.estimate) > 0,
         np.zeros((0, COLUMNS)) if tracks is None else tracks,
     )
+
+
+def alone(dynamics: Dynamics) -> Dynamics:
+    """The same for states that are no tracks of the picture: none has coefficients of its own."""
+    return dynamics._replace(estimate=False)
 
 
 @cache

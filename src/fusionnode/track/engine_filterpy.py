@@ -16,7 +16,7 @@ from numpy.polynomial.legendre import Legendre
 from fusionnode.core.types import MEASUREMENT, Channel, StructArray
 from fusionnode.track.associate import Log, Measurements, Room
 from fusionnode.track.coarse import refresh_coarse
-from fusionnode.track.dynamics import MU, Dynamics
+from fusionnode.track.dynamics import MU, Dynamics, alone
 from fusionnode.track.filter import BENT, MOST_ITERATIONS, predict_slots
 from fusionnode.track.lanes import workspace
 from fusionnode.track.picture import Picture, Rules
@@ -114,8 +114,8 @@ class _OrbitFilter(ExtendedKalmanFilter):  # type: ignore[misc]
         """By our own steps in the zonal tier; the full one's forces are only in the kernels."""
         if model.full:
             x, P, epoch = self.x[None].copy(), self.P.reshape(1, 36).copy(), np.array([epoch_ns])
-            alone = model._replace(estimate=False)
-            predict_slots(workspace(), np.zeros(1, np.int64), 1, to_ns, x, P, epoch, alone, psd)
+            model = alone(model)
+            predict_slots(workspace(), np.zeros(1, np.int64), 1, to_ns, x, P, epoch, model, psd)
             self.x, self.P = x[0], P[0].reshape(6, 6)
             return
         dt = (to_ns - epoch_ns) * 1e-9

@@ -29,6 +29,7 @@ from fusionnode.track.associate import (
     scan_end,
 )
 from fusionnode.track.coarse import coast_on, refresh_coarse
+from fusionnode.track.dynamics import Dynamics
 from fusionnode.track.engine import Engine, NumbaEngine
 from fusionnode.track.events import EventWatch
 from fusionnode.track.heaven import Earth, middle_of_day
@@ -248,7 +249,7 @@ class Tracker:
             self._watch.rename(number)
 
     @property
-    def model(self) -> Any:
+    def model(self) -> Dynamics:
         """The dynamics in use now."""
         return self._rules.model
 
@@ -345,7 +346,7 @@ class Tracker:
             return
         measurement = measurements[row]
         if not can_initiate(measurement):
-            self._take_optical(self._optical.add(measurement, near, self._rules.model, self._rules.psd))
+            self._take_optical(self._optical.add(measurement, near, dynamics.alone(self.model), self._rules.psd))
             return
         initiator = self._initiators[sensor]
         orbit, gone = initiator.add(measurement, near, self._w, self._rules.model)
@@ -470,7 +471,7 @@ class Tracker:
         if t_ns >= self._model_until:
             self._new_day(t_ns)
         if self._optical.due_ns <= t_ns:
-            self._take_optical(self._optical.close(t_ns, self._rules.model, self._rules.psd))
+            self._take_optical(self._optical.close(t_ns, dynamics.alone(self.model), self._rules.psd))
         tentative, confirmed = due_slots(p, t_ns)
         for slot in tentative.tolist():
             self._end(slot, t_ns, REASON_DROPPED)
