@@ -176,7 +176,9 @@ class EventWatch:
         high = int(self._p.high[0])
         capacity = len(self._p.active)
         twin.births = Births(*(_as_far(a, high, capacity) for a in self.births))
-        twin.fever = Fever(*(_as_far(a, high, capacity) for a in self.fever))
+        twin.fever = Fever(*(_as_far(a, high, capacity) for a in self.fever))._replace(
+            ratio=self.fever.ratio.copy()
+        )
         twin._pending, twin._troubles = list(self._pending), list(self._troubles)
         twin._partings = {known: list(list_) for known, list_ in self._partings.items()}
         twin._broken = dict(self._broken)
