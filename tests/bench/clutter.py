@@ -16,15 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from bench_sky import LAT, LON, NS, Sky
+from bench_sky import NS, Sky
 from gospa import Gospa, gospa
 from ratios import machine
 
 from fusionnode.config import Config, parse
 from fusionnode.core.outcome import Outcomes
-from fusionnode.core.refframes import enu_itrf
-from fusionnode.core.types import DETECTION, Channel, Kind, Status, StructArray, Tombstone
-from fusionnode.track.dynamics import coarse_step
+from fusionnode.core.types import DETECTION, Channel, Kind, Status, StructArray
 from fusionnode.track.engine import NumbaEngine
 from fusionnode.track.tracker import Tracker
 
@@ -144,7 +142,9 @@ def positions(tracker: Tracker, engine: NumbaEngine, t_ns: int) -> F64:
     slots = tracker.slots()
     slots = slots[p.status[slots] != Status.TENTATIVE]
     copy = p._replace(x=p.x.copy(), P=p.P.copy(), epoch=p.epoch.copy())
-    copy = copy._replace(coarse=p.coarse.copy(), coarse_sigma=p.coarse_sigma.copy(), coarse_ns=p.coarse_ns.copy())
+    copy = copy._replace(
+        coarse=p.coarse.copy(), coarse_sigma=p.coarse_sigma.copy(), coarse_ns=p.coarse_ns.copy()
+    )
     engine.predict(copy, slots, t_ns, tracker._rules)
     return copy.x[slots, :3]
 
@@ -155,9 +155,11 @@ def positions(tracker: Tracker, engine: NumbaEngine, t_ns: int) -> F64:
 def stone_soup(s: Scene, which: str, limit_s: float) -> Run | None:
     """Stone Soup's EKF with the truth's own dynamics, our process noise and R, and the associator ``which``.
 
-    It is spared what is hard: at scan GIVEN it is handed one track an object, 30 m and 0.3 m/s off, and it neither starts
-    nor drops any. Stops after ``limit_s``; None if not even two scans were done.
+    It is spared what is hard: at scan GIVEN it is handed one track an object, 30 m and 0.3 m/s off, and it neither
+    starts nor drops any. Stops after ``limit_s``; None if not even two scans were done.
     """
+    import stonesoup_scene as bridge
+    from scipy.stats import chi2
     from stonesoup.dataassociator.probability import JPDAwithEHM2
     from stonesoup.dataassociator.tree import DetectionKDTreeGNN2D, DetectionKDTreeMixIn
     from stonesoup.hypothesiser.distance import DistanceHypothesiser
@@ -169,8 +171,6 @@ def stone_soup(s: Scene, which: str, limit_s: float) -> Run | None:
     from stonesoup.types.track import Track
     from stonesoup.types.update import GaussianStateUpdate
     from stonesoup.updater.kalman import ExtendedKalmanUpdater
-    from scipy.stats import chi2
-    import stonesoup_scene as bridge
 
     frame = bridge.Frame(s)
     predictor = ExtendedKalmanPredictor(frame.dynamics(PSD))
@@ -188,7 +188,10 @@ def stone_soup(s: Scene, which: str, limit_s: float) -> Run | None:
         associator: Any = KDTreeJPDA(inner, predictor, updater, max_distance=bridge.REACH)
     else:
         inner = DistanceHypothesiser(
-            predictor, updater, Mahalanobis(state_covar_inv_cache_size=None), float(np.sqrt(chi2.ppf(GATE, 4)))
+            predictor,
+            updater,
+            Mahalanobis(state_covar_inv_cache_size=None),
+            float(np.sqrt(chi2.ppf(GATE, 4))),
         )
         associator = DetectionKDTreeGNN2D(inner, predictor, updater, max_distance=bridge.REACH)
     rng = np.random.default_rng(7)
@@ -213,7 +216,9 @@ def stone_soup(s: Scene, which: str, limit_s: float) -> Run | None:
             means = StateVectors([x.state_vector for x in states])
             mean = np.average(means, axis=1, weights=share)
             away = np.asarray(means - mean, dtype=float)
-            covar = np.einsum("k,kij->ij", share, np.array([x.covar for x in states])) + (share * away) @ away.T
+            covar = (
+                np.einsum("k,kij->ij", share, np.array([x.covar for x in states])) + (share * away) @ away.T
+            )
             track.append(GaussianStateUpdate(mean, covar, hypothesis=found, timestamp=frame.time(k)))
         seconds.append(perf_counter() - began)
         if k >= SETTLED:
@@ -249,7 +254,9 @@ def rows(n: int, seeds: int, scans: int, limit_s: float, peers: bool) -> Iterato
             table[f"Stone Soup, k-d tree {which}"] = [r for r in runs if r is not None]
         else:
             yield f"{n:6d}  Stone Soup, k-d tree {which}: fewer than two scans in {limit_s:.0f} s"
-    common = {(r, k) for r in range(seeds) for k in range(scans) if all(k in t[r].scores for t in table.values())}
+    common = {
+        (r, k) for r in range(seeds) for k in range(scans) if all(k in t[r].scores for t in table.values())
+    }
     for name, runs in table.items():
         took = np.concatenate([r.seconds for r in runs])
         held = np.concatenate([r.seconds[SETTLED if name.startswith("ours") else 0 :] for r in runs])

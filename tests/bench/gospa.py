@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 
@@ -30,12 +30,18 @@ def gospa(tracks: npt.NDArray[np.float64], truth: npt.NDArray[np.float64], cut_m
     at, each connected part of them by itself.
     """
     n, m = len(tracks), len(truth)
-    near = cKDTree(tracks).sparse_distance_matrix(cKDTree(truth), cut_m, output_type="ndarray") if n and m else []
+    near = (
+        cKDTree(tracks).sparse_distance_matrix(cKDTree(truth), cut_m, output_type="ndarray")
+        if n and m
+        else []
+    )
     pairs = 0
     squares = 0.0
     if len(near):
         i, j, d = near["i"], near["j"] + n, near["v"]
-        _, part = connected_components(coo_array((np.ones(len(i)), (i, j)), shape=(n + m, n + m)), directed=False)
+        _, part = connected_components(
+            coo_array((np.ones(len(i)), (i, j)), shape=(n + m, n + m)), directed=False
+        )
         order = np.argsort(part[i], kind="stable")
         for edges in np.split(order, np.flatnonzero(np.diff(part[i][order])) + 1):
             a, b = np.unique(i[edges], return_inverse=True), np.unique(j[edges], return_inverse=True)

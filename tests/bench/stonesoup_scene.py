@@ -21,7 +21,7 @@ from fusionnode.track.dynamics import coarse_step
 F64 = npt.NDArray[np.float64]
 REACH = 1_500.0
 """Of the k-d tree, in m of range and m/s of range rate; angles add nothing that matters."""
-BEGIN = datetime(2025, 11, 24)
+BEGIN = datetime(2025, 11, 24)  # noqa: DTZ001 - Stone Soup's own examples have none
 
 
 @kernel
@@ -101,9 +101,10 @@ class Frame:
 
     def dynamics(self, psd: float) -> Orbit:
         """The truth's, in these axes."""
-        gravity = self._s.sky.gravity.copy()
-        gravity[:3] = self.turn @ gravity[:3]
-        return Orbit(gravity=gravity, psd=psd)
+        gravity = self._s.sky.gravity
+        zonal = gravity.zonal.copy()
+        zonal[:3] = self.turn @ zonal[:3]
+        return Orbit(gravity=gravity._replace(zonal=zonal), psd=psd)
 
     def detections(self, k: int) -> list[Detection]:
         """Scan ``k``: elevation, bearing, range, range rate."""

@@ -37,7 +37,9 @@ def enumerated(rows: np.ndarray, slots: np.ndarray, ln_ratio: np.ndarray) -> tup
     return beta, np.array([1.0 - beta[slots == s].sum() for s in slots])
 
 
-def of_clusters(rows: np.ndarray, slots: np.ndarray, ln_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+def of_clusters(
+    rows: np.ndarray, slots: np.ndarray, ln_ratio: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
     clusters = clusters_of(rows, slots, int(rows.max()) + 1, np.full(int(slots.max()) + 1, -1))
     beta, alone = np.zeros(len(rows)), np.zeros(len(rows))
     return beta, alone, int(jpda.marginals(clusters, ln_ratio, beta, alone))
@@ -67,7 +69,7 @@ def test_belief_propagation_is_near_and_exact_on_trees(shape: tuple[int, int, fl
         return
     beta, nothing = np.zeros(len(rows)), np.zeros(int(slots.max()) + 1)
     jpda.believed(rows, slots, ln_ratio, int(rows.max()) + 1, len(nothing), beta, nothing)
-    want, want_alone = enumerated(rows, slots, ln_ratio)
+    want, _ = enumerated(rows, slots, ln_ratio)
     assert np.abs(beta - want).max() < 0.35
     assert (beta >= 0.0).all()
     for s in np.unique(slots):

@@ -14,11 +14,12 @@ import numpy.typing as npt
 from fusionnode.core.kernels import kernel
 from fusionnode.core.types import Channel
 from fusionnode.track.coarse import refresh_coarse
-from fusionnode.track.coefficients import learn
+from fusionnode.track.coefficients import learn as learn_coefficients
 from fusionnode.track.filter import Trials, degrees, make_trials, try_pairs
 from fusionnode.track.looks import SUREST, aged, clutter_density, detection_probability
 from fusionnode.track.misses import end_look
-from fusionnode.track.noise import learn, shape_noise
+from fusionnode.track.noise import learn as learn_noise
+from fusionnode.track.noise import shape_noise
 from fusionnode.track.picture import touch
 from fusionnode.track.select import pairs_of_scan
 
@@ -150,7 +151,7 @@ def commit(picture, room, pair, ms, rules, log):
     row = room.rows[pair]
     trials = room.trials
     if rules.model.estimate:
-        learn(picture.coefficients[slot], trials.prior[pair], trials.x[pair], trials.P[pair])
+        learn_coefficients(picture.coefficients[slot], trials.prior[pair], trials.x[pair], trials.P[pair])
     for i in range(6):
         picture.x[slot, i] = trials.x[pair, i]
     for i in range(36):
@@ -161,7 +162,7 @@ def commit(picture, room, pair, ms, rules, log):
     refresh_coarse(picture, slot)
     changed = touch(picture, slot, ms.t[row], ms.sensor[row], rules)
     if rules.shaped:
-        learn(picture, slot, ms.sensor[row], room, pair, rules)
+        learn_noise(picture, slot, ms.sensor[row], room, pair, rules)
     n = log.made[0]
     log.row[n] = row
     log.slot[n] = slot

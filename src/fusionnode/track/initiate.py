@@ -116,7 +116,12 @@ class Initiator:
         n = len(which)
         if n < self._enough:
             return None
-        z, t, channels, chosen = self._z()[which], self._t[which], self._channels[which], np.zeros(n, np.bool_)
+        z, t, channels, chosen = (
+            self._z()[which],
+            self._t[which],
+            self._channels[which],
+            np.zeros(n, np.bool_),
+        )
         if consensus(z, t, channels, n, chosen) < self._enough:
             return None
         which = which[chosen]

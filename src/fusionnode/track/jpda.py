@@ -1,16 +1,16 @@
 """How probable each association is: exact marginals of the joint events of a cluster.
 
 A joint event gives every track of a cluster one of its measurements or none, and no measurement two tracks. Its
-weight is the product of what its members weigh: ``ln_ratio`` of a pair, against 1 for a track that is given nothing. The
-marginal of a pair is the share of the events it is part of (Bar-Shalom, Willett & Tian, Tracking and Data Fusion,
-section 6.2).
+weight is the product of what its members weigh: ``ln_ratio`` of a pair, against 1 for a track that is given
+nothing. The marginal of a pair is the share of the events it is part of (Bar-Shalom, Willett & Tian, Tracking and
+Data Fusion, section 6.2).
 
-Events are not listed. Tracks are taken one after the other; what matters of those already taken is only which
-of the measurements that are still wanted they used up. All events that agree in this are carried as one sum (the idea of
-the efficient hypothesis management of Maskell, Briers & Wright, 2004): a forward and a backward pass over such
-sets give all marginals. A chain of overlapping gates costs as much as it is long, not 2^length. Where the sets become too many,
-belief propagation approximates the marginals (Williams & Lau, IEEE Trans. AES 50(4), 2014); it converges on
-every such graph. Which clusters went that way is counted.
+Events are not listed. Tracks are taken one after the other; what matters of those already taken is only which of the
+measurements that are still wanted they used up. All events that agree in this are carried as one sum (the idea of the
+efficient hypothesis management of Maskell, Briers & Wright, 2004): a forward and a backward pass over such sets give
+all marginals. A chain of overlapping gates costs as much as it is long, not 2^length. Where the sets become too many,
+belief propagation approximates the marginals (Williams & Lau, IEEE Trans. AES 50(4), 2014); it converges on every
+such graph. How many clusters went that way is counted.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _sequence(row, edges, start, n_rows, n_slots):
 
 @kernel
 def _place(mask, table, masks, base, count):
-    """Index (from ``base``) of ``mask`` among ``count`` sets, which it joins if it is new. ``table``: open addressing."""
+    """Index (from ``base``) of ``mask`` among ``count`` sets, which it joins if it is new; ``table``: hash table."""
     size = table.shape[0]
     at = ((mask * 0x1E3779B97F4A7C15) >> 40) & (size - 1)
     while True:
@@ -292,7 +292,8 @@ def blend(x, P, share, members, to_x, to_P):
     """Moments of a mixture: mean into ``to_x`` (6,), covariance into ``to_P`` (36,), symmetric.
 
     ``members`` (k,) are rows of ``x`` (n, 6) and ``P`` (n, 36); ``share`` (k,) sums to one. The covariance is the
-    mean of the members' and the spread of their means (Bar-Shalom, Li & Kirubarajan, Estimation with Applications, section 1.4.16).
+    mean of the members' and the spread of their means (Bar-Shalom, Li & Kirubarajan, Estimation with Applications,
+    section 1.4.16).
     """
     mean = np.zeros(6)
     for k in range(members.shape[0]):
@@ -314,8 +315,8 @@ def blend(x, P, share, members, to_x, to_P):
 def soften(picture, room, pairs, taken, beta, alone, t_ns, p):
     """Give the tracks of ``pairs`` the mixture of what may have become of them, in place of the likeliest event alone.
 
-    ``pairs`` (k,): pairs of ``room``, those of one slot behind each other; their tracks stand predicted at ``t_ns``, TAI
-    ns. ``taken``, ``beta``, ``alone`` (k,): whether the pair is part of the best assignment, and its marginals. ``p``:
+    ``pairs`` (k,): pairs of ``room``, those of one slot behind each other; their tracks stand predicted at ``t_ns``,
+    TAI ns. ``taken``, ``beta``, ``alone`` (k,): whether the pair is in the best assignment, and its marginals. ``p``:
     the sensor's probability of detection. The trial of a taken pair becomes the mixture, for `associate.commit`; a
     track of which no pair is taken becomes the mixture here, and counts as not seen.
     """

@@ -33,8 +33,8 @@ SUREST = 1.0 - 1e-6
 """No track's existence is surer than this, so that it can be doubted again."""
 
 DETECTED, LN_CLUTTER, LN_RANGE, LN_RATE = range(4)
-"""Detection probability; ln of false alarms a look and steradian; ln of the spans they lie in: rows of ``prior``, and of
-what was learnt, as what is to be added to it."""
+"""Detection probability; ln of false alarms a look and steradian; ln of the spans they lie in: rows of ``prior``,
+and of what was learnt, as what is to be added to it."""
 LOOKS, FALSE, N, RANGE_1, RANGE_2, RATE_1, RATE_2, DUE, HIT = range(4, 13)
 """What was seen: looks, false alarms; of those, number, sums and sums of squares; detections due and made."""
 LEARNT = 13
@@ -48,7 +48,9 @@ class Looks(NamedTuple):
     learns: bool
     prior: npt.NDArray[np.float64]  # (4, S) from the configuration
     solid: npt.NDArray[np.float64]  # (S,) sr, of the field of view
-    field: npt.NDArray[np.float64]  # (6, S): sine of lowest and highest elevation; azimuth of its middle, half its
+    field: npt.NDArray[
+        np.float64
+    ]  # (6, S): sine of lowest and highest elevation; azimuth of its middle, half its
     # width, rad; farthest range, m; geodetic minus geocentric latitude, rad
 
 

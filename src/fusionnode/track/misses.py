@@ -97,7 +97,8 @@ def end_look(picture, ms, start, rules):
             if picture.status[slot] == _CONFIRMED:
                 tally[DUE] += 1.0
                 tally[HIT] += 1.0 if hit else 0.0
-            if hit:
+            # exist_ns: `jpda.soften` has weighed this scan already
+            if hit or picture.exist_ns[slot] == t_ns:
                 continue
             psi = aged(picture.exist[slot], (t_ns - picture.exist_ns[slot]) * 1e-9, rules.life_s)
             psi = psi * (1.0 - p) / (1.0 - p * psi)

@@ -57,7 +57,7 @@ def _bucket(key, cells):
 
 @kernel
 def remember(cells, at, z):
-    """Put detection ``z`` (a row of MEASUREMENT as float64, with range and angles) into place ``at``, newer than all."""
+    """Put detection ``z`` (a row of MEASUREMENT as float64, with range and angles) into place ``at``, the newest."""
     rho = z[_RHO]
     for i in range(3):
         cells.where[at, i] = z[_R + i] + rho * z[_LOS + i]

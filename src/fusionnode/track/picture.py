@@ -55,7 +55,7 @@ class Picture(NamedTuple):
     heard_ns: npt.NDArray[np.int64]  # (N, HEARD) TAI ns, when each was last used
     heard_n: npt.NDArray[np.int64]  # (N, HEARD) how often in its pass
     log_noise: npt.NDArray[np.float64]  # (N, HEARD, 4) logarithms of the factors on its variances
-    learnt: npt.NDArray[np.float64]  # (1, MAX_SENSORS * LEARNT, 1) what sensors turned out to be like (see `looks`)
+    learnt: npt.NDArray[np.float64]  # (1, MAX_SENSORS * LEARNT, 1) what sensors are like (see `looks`)
 
 
 class Rules(NamedTuple):

@@ -36,9 +36,9 @@ from fusionnode.track.identity import GATE, are_one, continued_by, double_of, is
 from fusionnode.track.initiate import Initiator, NewOrbit, can_initiate
 from fusionnode.track.jpda import share_out
 from fusionnode.track.lanes import workspace
-from fusionnode.track.optical import OpticalInitiator, Start
 from fusionnode.track.looks import note_begun, note_false
 from fusionnode.track.misses import end_look
+from fusionnode.track.optical import OpticalInitiator, Start
 from fusionnode.track.picture import (
     NEVER,
     due_slots,
@@ -95,7 +95,7 @@ def _as_kernels_see(measurements: StructArray) -> Measurements:
 
 
 def chunk_end(measurements: StructArray, start: int) -> int:
-    """One past the last of the measurements from ``start`` that are worked together: whole scans, about CHUNK of them."""
+    """One past the last of the measurements from ``start`` that are worked together: whole scans, about CHUNK."""
     end = start + CHUNK
     if end >= len(measurements):
         return len(measurements)
@@ -313,9 +313,7 @@ class Tracker:
         clusters = clusters_of(rows, room.slots[inside], end - start, room.claimed)
         taken = assigned(clusters, room.gain[inside])
         if rules.jpda:
-            self.approximated += share_out(
-                p, self._engine, room, inside, clusters, taken, ms, start, rules
-            )
+            self.approximated += share_out(p, self._engine, room, inside, clusters, taken, ms, start, rules)
         review = bool(commit_pairs(p, room, inside[taken], ms, rules, self._log))
         done = np.zeros(end - start, np.bool_)
         done[rows[taken]] = True
@@ -419,7 +417,8 @@ class Tracker:
         if orbit.sure:
             p.status[slot] = Status.CONFIRMED
         p.exist[slot], p.exist_ns[slot] = max(p.exist[slot], self._rules.birth), t[-1]
-        note_begun(p, int(orbit.used["sensor"][-1]), len(t))
+        for sensor, count in enumerate(np.bincount(orbit.used["sensor"]).tolist()):
+            note_begun(p, sensor, count)
         for m in orbit.used:
             touch(p, slot, int(m["t_meas_ns"]), int(m["sensor"]), self._rules)
         self._count_used(orbit.used["sensor"], Outcome.USED_INITIATION)
