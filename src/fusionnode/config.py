@@ -21,6 +21,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
 Positive = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Finite = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
+Azimuth = Annotated[float, Field(ge=-360, le=720)]
 Seconds = Annotated[float, Field(ge=1e-3, le=1e8, allow_inf_nan=False)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=1e8, allow_inf_nan=False)]
 
@@ -88,6 +89,10 @@ class Sensor(_Model):
     and declination are relative to stars, so that only what differs for a near target is left in. Where no range is
     measured the target is taken to be ``target_height_m`` high. Of each correction, a share of ``refraction_error`` is
     added to its sigma.
+
+    ``scan``: the sensor follows one object at a time ("track"), or looks at its whole field of view in every scan
+    ("search"): then a track in the field that a scan does not report was missed. The field: ``field_azimuth_deg`` from
+    and to, clockwise; ``min_elevation_deg`` to ``field_max_elevation_deg``; out to ``field_range_m`` (``max_range_m``).
     """
 
     id: Annotated[int, Field(ge=1, le=0xFFFFFFFF)]
@@ -121,6 +126,21 @@ class Sensor(_Model):
     max_range_m: Positive = 6.0e7
     min_elevation_deg: Annotated[float, Field(ge=-90, le=90)] = -2.0
     max_sigma_factor: Positive = 1000.0
+    scan: Literal["track", "search"] = "track"
+    detection_probability: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.9
+    clutter_per_scan: Annotated[float, Field(ge=1e-9, le=1e6)] = 0.1
+    field_azimuth_deg: tuple[Azimuth, Azimuth] = (0.0, 360.0)
+    field_max_elevation_deg: Annotated[float, Field(ge=-90, le=90)] = 90.0
+    field_range_m: Positive | None = None
+
+    @model_validator(mode="after")
+    def _field_is_one(self) -> Sensor:
+        first, last = self.field_azimuth_deg
+        if not first < last <= first + 360.0:
+            raise ValueError("field_azimuth_deg: expected [from, to] with from < to <= from + 360")
+        if not self.min_elevation_deg < self.field_max_elevation_deg:
+            raise ValueError("field_max_elevation_deg: expected more than min_elevation_deg")
+        return self
 
     def wander(self) -> tuple[float, float, float, float]:
         """Variances of the noise that wanders: m^2, rad^2 (lon on the sky), rad^2 (lat), m^2/s^2; one way."""
@@ -184,6 +204,9 @@ class Tracking(_Model):
 
     ``noise_memory``: the sigmas that are used for a track follow its innovations, sensor by sensor, over about so many
     detections (0: they do not).
+    ``association``: the best assignment ("gnn"), or its probabilities where it is not sure ("jpda"). ``confirm``: by
+    ``confirm_hits`` in ``confirm_revisits`` revisits, or by the probability that the track's object exists, which
+    starts at ``birth_existence`` and halves in 0.69 ``existence_life_s`` without news.
     """
 
     engine: Literal["numba", "filterpy"] = "numba"
@@ -214,6 +237,13 @@ class Tracking(_Model):
     coast_limit_s: Seconds = 43_200.0
     coast_publish_s: Seconds = 10.0
     drop_position_sigma_m: Positive = 100_000.0
+    association: Literal["gnn", "jpda"] = "gnn"
+    learn_clutter: bool = True
+    confirm: Literal["m_of_n", "existence"] = "m_of_n"
+    birth_existence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    confirm_existence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.999
+    drop_existence: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.001
+    existence_life_s: Seconds = 1.0e6
     initiation_points: Annotated[int, Field(ge=3, le=16)] = 4
     initiation_window_s: Seconds = 20.0
     initiation_buffer: Annotated[int, Field(ge=8, le=65_536)] = 8_192

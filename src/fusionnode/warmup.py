@@ -47,6 +47,7 @@ endpoint = "tcp://127.0.0.1:1"
 [tracking]
 hold_back_s = 0.0
 max_tracks = 64
+association = "jpda"
 """
 _LAT, _LON = np.radians(10.0), np.radians(20.0)
 _START = "2025-09-01T00:00:00"
@@ -70,11 +71,11 @@ def compile_kernels() -> None:
 
 
 def _pass(config: Config, orientation: EarthOrientation, start_ns: int) -> StructArray:
-    """Two objects, 50 km apart at first, over all three sensors for twenty seconds, with a detection of nothing."""
+    """Three objects, 700 m and 50 km apart at first, over all three sensors for twenty seconds, with a detection of nothing."""
     pole = orientation.pole(np.array([start_ns]))[0]
     gravity = model(6, pole)
     out = []
-    for apart_m in (0.0, 50_000.0):
+    for apart_m in (0.0, 700.0, 50_000.0):
         up = orientation.gcrf_to_itrf(np.array([start_ns]))[0].T @ site_itrf(_LAT, _LON, 0.0)
         up /= np.linalg.norm(up)
         r = 7.0e6 * up + np.array([0.0, 0.0, apart_m])

@@ -56,9 +56,10 @@ def station(more: str = "") -> Config:
 class Sky:
     """``n`` objects on circular orbits, 900 to 1,800 km high, 35 to 85 degrees above the horizon at ``start_ns``."""
 
-    def __init__(self, n: int, start_ns: int) -> None:
+    def __init__(self, n: int, start_ns: int, seed: int = SEED, sigma: tuple[float, ...] = SIGMA) -> None:
+        self.sigma = sigma
         self.orientation = EarthOrientation()
-        self.rng = np.random.default_rng(SEED)
+        self.rng = np.random.default_rng(seed)
         self.gravity = model(6, self.orientation.pole(np.array([start_ns]))[0])
         self.measurer = Measurer(station(), self.orientation, Outcomes())
         self._t = np.full(n, start_ns)
@@ -73,6 +74,13 @@ class Sky:
         across = np.cross(r, self.rng.normal(size=(n, 3)))
         v = across / np.linalg.norm(across, axis=1)[:, None] * np.sqrt(MU / radius)[:, None]
         self._x = np.concatenate([r, v], axis=1)
+
+    def pair_up(self, apart_m: float) -> None:
+        """Put every other object ``apart_m`` beside the one before it, on the same orbit but for that."""
+        leader = self._x[0 : len(self._x) // 2 * 2 : 2]
+        away = self.rng.normal(size=(len(leader), 3))
+        away *= apart_m / np.linalg.norm(away, axis=1)[:, None]
+        self._x[1::2][: len(leader)] = leader + np.concatenate([away, np.zeros_like(away)], axis=1)
 
     def states(self, which: I64, t_ns: I64) -> F64:
         """GCRF states (k, 6) of objects ``which`` at TAI ``t_ns`` (k,), not falling for any of them."""
@@ -97,12 +105,12 @@ class Sky:
         out["sensor_id"], out["kind"], out["flags"] = sensor_id, Kind.RADAR_AZEL, wire.TIME_LOCKED
         out["seq"] = np.arange(len(which))
         out["channels"] = Channel.RANGE | Channel.ANGLES | Channel.RANGE_RATE
-        out["range_m"] = d + SIGMA[0] * noise[0]
-        out["lon_rad"] = (np.arctan2(e, n) + SIGMA[1] * noise[1] / np.hypot(e, n)) % (2.0 * np.pi)
-        out["lat_rad"] = np.arcsin(up) + SIGMA[2] * noise[2]
-        out["range_rate_m_s"] = np.einsum("ij,ij->i", u, x[:, 3:] - site_v) + SIGMA[3] * noise[3]
+        out["range_m"] = d + self.sigma[0] * noise[0]
+        out["lon_rad"] = (np.arctan2(e, n) + self.sigma[1] * noise[1] / np.hypot(e, n)) % (2.0 * np.pi)
+        out["lat_rad"] = np.arcsin(up) + self.sigma[2] * noise[2]
+        out["range_rate_m_s"] = np.einsum("ij,ij->i", u, x[:, 3:] - site_v) + self.sigma[3] * noise[3]
         for name, sigma in zip(("range_sigma_m", "lon_sigma_rad", "lat_sigma_rad", "range_rate_sigma_m_s"),
-                               SIGMA, strict=True):  # fmt: skip
+                               self.sigma, strict=True):  # fmt: skip
             out[name] = sigma
         return out
 

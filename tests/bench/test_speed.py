@@ -20,7 +20,8 @@ from fusionnode.core.types import LinkRecord
 from fusionnode.record.entries import Meta
 from fusionnode.record.journal import Journal
 from fusionnode.release.wire import StreamEncoder
-from fusionnode.track.associate import assign, pairs_of_scan
+from fusionnode.track.associate import pairs_of_scan
+from fusionnode.track.cluster import assign
 from fusionnode.track.engine import NumbaEngine
 from fusionnode.track.picture import report
 from fusionnode_hil import wire
@@ -89,7 +90,7 @@ def test_journal_append_of_1000_records(benchmark: Benchmark, tmp_path: Path) ->
 
 def test_assignment_in_a_dense_cluster_of_50(benchmark: Benchmark) -> None:
     rng = np.random.default_rng(1)
-    rows, slots = (part.reshape(-1) for part in np.meshgrid(np.arange(50), np.arange(50)))
+    rows, slots = (part.reshape(-1) for part in np.meshgrid(np.arange(50), np.arange(50), indexing="ij"))
     assert len(benchmark(assign, rows, slots, rng.uniform(0.0, 50.0, 2_500))) == 50
 
 

@@ -35,6 +35,7 @@ STATE = {
     "nis": None,
     "dof": None,
     "updates": 3,
+    "existence": 0.5,
     "classificationMarking": "U",
     "dataMode": "TEST",
     "source": "s",

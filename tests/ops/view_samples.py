@@ -34,6 +34,7 @@ def state(track: str, **changes: Any) -> ObjectState:
         "nis": 3.0,
         "dof": 4,
         "updates": 12,
+        "existence": 0.9999,
         "classificationMarking": "U",
         "dataMode": "TEST",
         "source": "test",

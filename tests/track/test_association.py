@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scene import GRAVITY, NS, FixedPole, circular, ephemeris, in_order, measure, station
-from scipy.optimize import linear_sum_assignment
 
 from fusionnode.core.outcome import Outcome, Outcomes
 from fusionnode.core.types import Status, StructArray, Tombstone
@@ -15,25 +12,6 @@ from fusionnode.track import associate, picture, select
 from fusionnode.track.coarse import refresh_coarse
 from fusionnode.track.sensing import COLUMNS
 from fusionnode.track.tracker import Tracker
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.integers(1, 7), st.integers(1, 7), st.floats(0.1, 0.9), st.integers(0, 2**32 - 1))
-def test_assignment_gives_most_measurements_a_track_and_among_those_is_the_cheapest(
-    n_rows: int, n_slots: int, density: float, seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    rows, slots = np.nonzero(rng.random((n_rows, n_slots)) < density)
-    cost = rng.normal(scale=30.0, size=len(rows))
-    taken = associate.assign(rows, slots, cost)
-    assert len(set(rows[taken])) == len(set(slots[taken])) == len(taken)
-    # dense, with every forbidden pair and every missed row at a prohibitive price
-    full = np.full((n_rows, n_slots + n_rows), 1e6)
-    full[rows, slots] = cost
-    best = linear_sum_assignment(full)
-    real = full[best] < 1e6
-    assert len(taken) == np.count_nonzero(real)
-    assert cost[taken].sum() == pytest.approx(full[best][real].sum())
 
 
 def crowd(n: int, seed: int) -> tuple[picture.Picture, np.ndarray]:

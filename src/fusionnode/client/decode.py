@@ -129,7 +129,7 @@ def _checked(item: Any) -> Message:
     if fields is None:
         return Message(kind, epoch, seq, {})
     try:
-        body = {name: item[name] for name in fields}
+        body = {name: item.get(name) if name in _ADDED else item[name] for name in fields}
     except KeyError:
         raise Refused(MALFORMED) from None
     for name, value in body.items():
@@ -218,6 +218,8 @@ def _is_plain(value: Any, depth: int) -> bool:
 
 
 _MARKINGS: dict[str, Check] = {"classificationMarking": _is_text, "dataMode": _is_text, "source": _is_text}
+_ADDED = frozenset({"existence"})
+"""Fields that nodes of schema version 1 did not have from the beginning: None where one does not send it."""
 _FIELDS: dict[str, dict[str, Check]] = {
     schema.TYPE_STATE: {
         "trackId": _is_id,
@@ -236,6 +238,7 @@ _FIELDS: dict[str, dict[str, Check]] = {
         "nis": _or_none(_is_number),
         "dof": _or_none(_is_count),
         "updates": _is_count,
+        "existence": _or_none(_is_number),
         **_MARKINGS,
     },
     schema.TYPE_TOMBSTONE: {

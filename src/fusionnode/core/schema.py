@@ -91,6 +91,7 @@ class ObjectState(TypedDict):
     nis: float | None
     dof: int | None
     updates: int
+    existence: float | None
     classificationMarking: str
     dataMode: str
     source: str

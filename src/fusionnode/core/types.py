@@ -157,6 +157,7 @@ TRACK_STATE = np.dtype(
         ("updates", "u4"),  # measurements used so far
         ("nis", "f8"),  # of the update that made this state; nan on a coast
         ("dof", "u1"),  # of nis; 0 on a coast
+        ("existence", "f8"),  # probability that there is such an object, at last_ob_ns or the miss after it
     ],
     align=True,
 )

@@ -221,9 +221,10 @@ class StreamEncoder:
             states["nis"].tolist(),
             states["dof"].tolist(),
             states["updates"].tolist(),
+            states["existence"].tolist(),
             strict=True,
         )
-        for track, epoch, last_ob, pv, lower, status, row, mask, nis, dof, updates in columns:
+        for track, epoch, last_ob, pv, lower, status, row, mask, nis, dof, updates, existence in columns:
             track_id = self.track_id(track)
             known = self._known_object(row) if row >= 0 else None
             scored = dof > 0 and math.isfinite(nis)
@@ -249,6 +250,7 @@ class StreamEncoder:
                 "nis": nis if scored else None,
                 "dof": dof if scored else None,
                 "updates": updates,
+                "existence": existence if math.isfinite(existence) else None,
                 "classificationMarking": self._marking,
                 "dataMode": self._mode,
                 "source": self._source,

@@ -1,7 +1,7 @@
-"""Which measurement belongs to which track: trial, gate, and assignment of what `select` found worth it.
+"""Which measurement belongs to which track: trial, gate, and what an association is worth.
 
-A scan (one sensor, one time) in which every measurement has one track and no track
-two is settled in compiled code; others go to a sparse assignment, cluster by cluster.
+A scan (one sensor, one time) in which every measurement has one track and no track two is settled in compiled
+code; others go to an assignment, cluster by cluster (`cluster`), or to marginal probabilities (`jpda`).
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from fusionnode.core.kernels import kernel
 from fusionnode.core.types import Channel
 from fusionnode.track.coarse import refresh_coarse
 from fusionnode.track.coefficients import regress
 from fusionnode.track.filter import Trials, degrees, make_trials, try_pairs
-from fusionnode.track.noise import learn, shape_noise
+from fusionnode.track.looks import SUREST, aged, clutter_density, detection_probability
+from fusionnode.track.misses import end_look
+from fusionnode.track.noise import learn as learn_noise
+from fusionnode.track.noise import shape_noise
 from fusionnode.track.picture import touch
 from fusionnode.track.select import pairs_of_scan
 
@@ -29,6 +30,9 @@ _OUTLIER_RANGE = 2.0 * float(np.log(1.0e7 / 0.03))
 _OUTLIER_RATE = 2.0 * float(np.log(1.0e4 / 0.03))
 _OUTLIER_ANGLES = 2.0 * float(np.log(1.0 / 0.03))
 """Cost of a channel left out: 3 in 100 are anywhere in 10,000 km, in 10 km/s, or in a steradian."""
+SURE = 1e-3
+"""With "jpda", a pair without rivals that is wrong with less probability than this is taken as it is."""
+_SURE_GAIN = float(np.log(1.0 / SURE - 1.0))
 
 
 class Measurements(NamedTuple):
@@ -53,6 +57,7 @@ class Log(NamedTuple):
     hits: npt.NDArray[np.int64]
     nis: npt.NDArray[np.float64]
     used: npt.NDArray[np.uint8]  # Channel bits
+    exist: npt.NDArray[np.float64]
 
 
 class Room(NamedTuple):
@@ -62,6 +67,9 @@ class Room(NamedTuple):
     rows: npt.NDArray[np.int64]
     claimed: npt.NDArray[np.int64]  # (N,) pair that claims the slot, or -1
     trials: Trials
+    gain: npt.NDArray[np.float64]  # by pair: ln of the odds that it is a true one, against leaving both alone
+    prior: npt.NDArray[np.float64]  # by pair: existence of its track before the scan
+    exist: npt.NDArray[np.float64]  # by pair: existence of its track once it is taken
 
 
 def make_log(n: int) -> Log:
@@ -77,6 +85,7 @@ def make_log(n: int) -> Log:
         np.zeros(n, np.int64),
         np.zeros(n),
         np.zeros(n, np.uint8),
+        np.zeros(n),
     )
 
 
@@ -87,20 +96,52 @@ def make_room(capacity: int, pairs: int) -> Room:
         np.zeros(pairs, np.int64),
         np.full(capacity, -1, np.int64),
         make_trials(pairs),
+        np.zeros(pairs),
+        np.zeros(pairs),
+        np.zeros(pairs),
     )
 
 
 @kernel
-def cost_of(nis, det, used):
-    """-2 ln of the likelihood of a trial; a channel left out is an outlier that could be anywhere."""
+def cost_of(nis, det, used, channels):
+    """-2 ln of the likelihood of a trial; one of ``channels`` left out is an outlier that could be anywhere."""
     cost = nis + np.log(det) + degrees(used) * _LN_2PI
-    if not used & _RANGE:
+    left_out = channels & ~used
+    if left_out & _RANGE:
         cost += _OUTLIER_RANGE
-    if not used & _RATE:
+    if left_out & _RATE:
         cost += _OUTLIER_RATE
-    if not used & _ANGLES:
+    if left_out & _ANGLES:
         cost += _OUTLIER_ANGLES
     return cost
+
+
+@kernel
+def weigh(picture, room, pair, ms, rules):
+    """Set ``gain``, ``prior`` and ``exist`` of one pair that is in its gate.
+
+    The odds of a pair against missing its track and a false alarm are psi p L / (rho (1 - p psi)): psi the track's
+    existence, p the probability of detection, L the likelihood, rho the density of false alarms (Musicki &
+    Evans, IEEE Trans. AES 40(3), 2004). ``exist`` is the track's existence if no other track wants the measurement.
+    """
+    slot, row = room.slots[pair], room.rows[pair]
+    sensor, channels = ms.sensor[row], ms.channels[row]
+    trials = room.trials
+    p = detection_probability(picture, rules.looks, sensor)
+    psi = aged(picture.exist[slot], (ms.t[row] - picture.exist_ns[slot]) * 1e-9, rules.life_s)
+    psi = max(psi, 1.0 - SUREST)
+    ln = -0.5 * cost_of(trials.nis[pair], trials.det[pair], trials.used[pair], channels)
+    ln -= clutter_density(picture, rules.looks, sensor, channels)
+    gain = ln + np.log(psi * p / (1.0 - p * psi))
+    room.gain[pair] = gain
+    room.prior[pair] = psi
+    room.exist[pair] = exist_after(psi, p, 1.0 / (1.0 + np.exp(min(gain, 500.0))))
+
+
+@kernel
+def exist_after(psi, p, alone):
+    """Existence of a track that had ``psi`` and was given nothing with probability ``alone``."""
+    return min(1.0 - alone * (1.0 - psi) / (1.0 - p * psi), SUREST)
 
 
 @kernel
@@ -116,10 +157,12 @@ def commit(picture, room, pair, ms, rules, log):
     for i in range(36):
         picture.P[slot, i] = trials.P[pair, i]
     picture.epoch[slot] = ms.t[row]
+    picture.exist[slot] = room.exist[pair]
+    picture.exist_ns[slot] = ms.t[row]
     refresh_coarse(picture, slot)
     changed = touch(picture, slot, ms.t[row], ms.sensor[row], rules)
     if rules.shaped:
-        learn(picture, slot, ms.sensor[row], room, pair, rules)
+        learn_noise(picture, slot, ms.sensor[row], room, pair, rules)
     n = log.made[0]
     log.row[n] = row
     log.slot[n] = slot
@@ -130,6 +173,7 @@ def commit(picture, room, pair, ms, rules, log):
     log.hits[n] = picture.hits[slot]
     log.nis[n] = trials.nis[pair]
     log.used[n] = trials.used[pair]
+    log.exist[n] = room.exist[pair]
     log.made[0] = n + 1
     return changed or picture.hits[slot] >= picture.review[slot]
 
@@ -156,6 +200,8 @@ def settle_plain_scans(W, picture, ms, start, until_ns, rules, room, log):
     review = False
     while at < ms.t.shape[0] and ms.t[at] < until_ns and not review:
         end = scan_end(ms, at)
+        if log.made[0] + end - at > log.row.shape[0]:
+            break
         n = pairs_of_scan(picture, ms, at, end, rules, room)
         if n < 0:
             return at, False, -1
@@ -168,32 +214,32 @@ def settle_plain_scans(W, picture, ms, start, until_ns, rules, room, log):
         settled = 0
         last_row = -1
         best = -1
-        best_cost = np.inf
         plain = True
         for pair in range(n):
             if not room.trials.nis[pair] <= rules.gates[degrees(room.trials.used[pair])]:
                 continue
             slot = room.slots[pair]
             row = room.rows[pair]
-            if end - at > 1 and (row == last_row or room.claimed[slot] >= 0):
+            weigh(picture, room, pair, ms, rules)
+            sure = room.gain[pair] > (_SURE_GAIN if rules.jpda else 0.0)
+            many = end - at > 1 or rules.jpda
+            if not sure or (many and (row == last_row or room.claimed[slot] >= 0)):
                 plain = False
                 break
             last_row = row
             settled += 1
             room.claimed[slot] = pair
-            if end - at == 1:
-                cost = cost_of(room.trials.nis[pair], room.trials.det[pair], room.trials.used[pair])
-                if cost < best_cost:
-                    best_cost = cost
-                    best = pair
+            if best < 0 or room.gain[pair] > room.gain[best]:
+                best = pair
         if end - at == 1:
-            plain = best >= 0
+            plain = plain and best >= 0
         else:
             plain = plain and settled == end - at
         if plain:
             for pair in range(n):
                 if pair == best or (end - at > 1 and room.claimed[room.slots[pair]] == pair):
                     review = commit(picture, room, pair, ms, rules, log) or review
+            review = end_look(picture, ms, at, rules) or review
         for pair in range(n):
             room.claimed[room.slots[pair]] = -1
         if not plain:
@@ -203,14 +249,14 @@ def settle_plain_scans(W, picture, ms, start, until_ns, rules, room, log):
 
 
 @kernel
-def gate(room, n, gates, inside, cost):
-    """Indices of the first ``n`` pairs that are in their gate into ``inside``, their costs into ``cost``; how many."""
+def gate(picture, room, n, ms, rules, inside):
+    """Indices of the first ``n`` pairs that are in their gate into ``inside``, each of them weighed; how many."""
     trials = room.trials
     count = 0
     for pair in range(n):
-        if trials.nis[pair] <= gates[degrees(trials.used[pair])]:
+        if trials.nis[pair] <= rules.gates[degrees(trials.used[pair])]:
             inside[count] = pair
-            cost[count] = cost_of(trials.nis[pair], trials.det[pair], trials.used[pair])
+            weigh(picture, room, pair, ms, rules)
             count += 1
     return count
 
@@ -222,44 +268,3 @@ def commit_pairs(picture, room, pairs, ms, rules, log):
     for pair in pairs:
         review = commit(picture, room, pair, ms, rules, log) or review
     return review
-
-
-def assign(
-    rows: npt.NDArray[np.int64], slots: npt.NDArray[np.int64], cost: npt.NDArray[np.float64]
-) -> npt.NDArray[np.int64]:
-    """Global nearest neighbour: which of the pairs to take, at most one a row and one a slot.
-
-    As many rows as possible are given a track; among those solutions the one of least total ``cost``. Returns
-    indices into the pairs, ascending. Rows and slots are numbers from 0.
-    """
-    if len(rows) == 0:
-        return np.zeros(0, np.int64)
-    # a pair whose row and slot know no other is settled
-    lone = (np.bincount(rows)[rows] == 1) & (np.bincount(slots)[slots] == 1)
-    if lone.all():
-        return np.arange(len(rows))
-    contested = np.flatnonzero(~lone)
-    taken = contested[_matched(rows[contested], slots[contested], cost[contested])]
-    return np.sort(np.concatenate([np.flatnonzero(lone), taken]))
-
-
-def _matched(
-    rows: npt.NDArray[np.int64], slots: npt.NDArray[np.int64], cost: npt.NDArray[np.float64]
-) -> npt.NDArray[np.int64]:
-    _, r = np.unique(rows, return_inverse=True)
-    _, s = np.unique(slots, return_inverse=True)
-    n, m = int(r.max()) + 1, int(s.max()) + 1
-    positive = cost - cost.min() + 1.0  # explicit zeros would be no edges
-    # each row may stay alone, at a price that no exchange of real pairs can pay
-    alone = float(positive.sum()) + 1.0
-    graph = coo_array(
-        (
-            np.concatenate([positive, np.full(n, alone)]),
-            (np.concatenate([r, np.arange(n)]), np.concatenate([s, m + np.arange(n)])),
-        ),
-        shape=(n, m + n),
-    ).tocsr()
-    got_rows, got_slots = min_weight_full_bipartite_matching(graph)
-    partner = np.full(n, -1, np.int64)
-    partner[got_rows] = got_slots
-    return np.flatnonzero(partner[r] == s)

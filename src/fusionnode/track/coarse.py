@@ -9,7 +9,7 @@ from fusionnode.core.types import Status
 from fusionnode.track.dynamics import MU, coarse_step
 from fusionnode.track.picture import next_tick
 
-_COASTING = int(Status.COASTING)
+_COASTING, _TENTATIVE = int(Status.COASTING), int(Status.TENTATIVE)
 
 COARSE_NS = 20_000_000_000
 """A coarse state older than this is taken ahead first (its Taylor series is 15 m off by then in a low orbit)."""
@@ -50,10 +50,35 @@ def refresh_all(picture, t_ns, model):
 
 
 @kernel
-def coast_on(picture, slots, t_ns, every_ns, limit_ns, limit_m):
+def tracks_within(picture, r, t_ns, reach_m, sigmas):
+    """Slots that are not tentative and coarsely within ``reach_m`` and ``sigmas`` of their sigma of ``r`` (3,) m."""
+    found = np.empty(picture.high[0], np.int64)
+    n = 0
+    c = picture.coarse
+    for slot in range(picture.high[0]):
+        if not picture.active[slot] or picture.status[slot] == _TENTATIVE:
+            continue
+        dt = (t_ns - picture.coarse_ns[slot]) * 1e-9
+        sigma = picture.coarse_sigma[0, slot] + abs(dt) * picture.coarse_sigma[1, slot]
+        reach = reach_m + sigmas * sigma
+        d2 = 0.0
+        for i in range(3):
+            d = c[i, slot] + dt * c[3 + i, slot] + 0.5 * dt * dt * c[6 + i, slot] - r[i]
+            d2 += d * d
+            if d2 >= reach * reach:
+                break
+        if d2 < reach * reach:
+            found[n] = slot
+            n += 1
+    return found[:n]
+
+
+@kernel
+def coast_on(picture, slots, t_ns, every_ns, limit_ns, limit_m, least_existence):
     """Tracks that were just predicted to ``t_ns`` for want of measurements now coast; which may go on, (n,) bool.
 
-    Not one unseen for ``limit_ns``, nor one whose position sigma exceeds ``limit_m``.
+    Not one unseen for ``limit_ns``, nor one whose position sigma exceeds ``limit_m``, nor one that exists with a
+    probability below ``least_existence``.
     """
     kept = np.zeros(slots.shape[0], np.bool_)
     for i in range(slots.shape[0]):
@@ -61,7 +86,11 @@ def coast_on(picture, slots, t_ns, every_ns, limit_ns, limit_m):
         picture.status[slot] = _COASTING
         refresh_coarse(picture, slot)
         picture.due[slot] = next_tick(t_ns + 1, every_ns)
-        kept[i] = t_ns - picture.last_ob[slot] < limit_ns and picture.coarse_sigma[0, slot] <= limit_m
+        kept[i] = (
+            t_ns - picture.last_ob[slot] < limit_ns
+            and picture.coarse_sigma[0, slot] <= limit_m
+            and picture.exist[slot] >= least_existence
+        )
     return kept
 
 

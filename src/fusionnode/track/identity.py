@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy.stats import chi2
 
 from fusionnode.core.types import Status
-from fusionnode.track.coarse import refresh_all, refresh_coarse
+from fusionnode.track.coarse import refresh_all, refresh_coarse, tracks_within
 from fusionnode.track.engine import Engine
 from fusionnode.track.initiate import NewOrbit
 from fusionnode.track.picture import RING, Picture, Rules
@@ -104,14 +104,8 @@ def _loosened(P: npt.NDArray[np.float64], unseen_ns: int) -> npt.NDArray[np.floa
 def _within(p: Picture, rules: Rules, r: npt.NDArray[np.float64], t_ns: int, factor: float) -> list[int]:
     """Tracks that were confirmed, whose coarse position is within reach of ``r`` (3,), m."""
     refresh_all(p, t_ns, rules.model)
-    high = int(p.high[0])
-    dt = (t_ns - p.coarse_ns[:high]) * 1e-9
-    where = p.coarse[:3, :high] + dt * p.coarse[3:6, :high] + 0.5 * dt * dt * p.coarse[6:9, :high]
-    apart = np.linalg.norm(where - r[:, None], axis=0)
-    sigma = p.coarse_sigma[0, :high] + np.abs(dt) * p.coarse_sigma[1, :high]
-    reach = 2.0 * MERGE_M + 6.0 * np.sqrt(factor) * sigma
-    near = p.active[:high] & (p.status[:high] != Status.TENTATIVE) & (apart < reach)
-    return [int(slot) for slot in np.flatnonzero(near)]
+    found: list[int] = tracks_within(p, r, t_ns, 2.0 * MERGE_M, 6.0 * np.sqrt(factor)).tolist()
+    return found
 
 
 def _bring(p: Picture, engine: Engine, rules: Rules, slot: int, t_ns: int) -> None:

@@ -15,6 +15,7 @@ from fusionnode.config import Tracking
 from fusionnode.core.types import MEASUREMENT, Channel, StructArray
 from fusionnode.track.dynamics import Dynamics
 from fusionnode.track.fit import consensus, fit_arc
+from fusionnode.track.near import around, make_cells, remember
 from fusionnode.track.sensing import COLUMNS
 
 _LEAST_ROOM = 64
@@ -39,17 +40,15 @@ class Initiator:
         self.window_ns = int(window_s * 1e9)
         self._most = tracking.initiation_buffer
         self._max_velocity_sigma = tracking.initiation_max_velocity_sigma_m_s
-        self._first = self._end = 0  # what is remembered lies in between
+        self.pending = 0
+        """How many measurements wait here for an outcome."""
+        self._first = self._end = 0  # what is remembered lies in between, and is still alive
         self._memory = np.zeros(0, MEASUREMENT)
         self._t = np.zeros(0, np.int64)
         self._channels = np.zeros(0, np.uint8)
         self._near = np.zeros(0, np.bool_)
+        self._alive = np.zeros(0, np.bool_)
         self._make_room(_LEAST_ROOM)
-
-    @property
-    def pending(self) -> int:
-        """How many measurements wait here for an outcome."""
-        return self._end - self._first
 
     def forget(self, before_ns: int) -> tuple[int, int]:
         """Let go of what is older than ``before_ns``; returns how many had been near a track, and how many not."""
@@ -64,56 +63,77 @@ class Initiator:
         t_ns = int(measurement["t_meas_ns"])
         gone = self.forget(t_ns - self.window_ns)
         if self.pending == self._most:
-            more = self._let_go(1)
+            oldest = int(np.argmax(self._alive[self._first : self._end]))
+            more = self._let_go(oldest + 1)
             gone = gone[0] + more[0], gone[1] + more[1]
         if self._end == len(self._t):
             self._make_room(2 * (self.pending + 1))
         at = self._end
         self._memory[at] = measurement
         self._t[at], self._channels[at], self._near[at] = t_ns, measurement["channels"], near
+        self._alive[at] = True
         self._end += 1
+        self.pending += 1
+        remember(self._cells, at, self._z()[at])
         return self._orbit(W, model), gone
 
     def _make_room(self, n: int) -> None:
-        """Move what is remembered to the front of memory for ``n``."""
+        """Move what is remembered and alive to the front of memory for ``n``."""
         n = max(n, _LEAST_ROOM)
-        kept = slice(self._first, self._end)
+        kept = self._first + np.flatnonzero(self._alive[self._first : self._end])
+        count = len(kept)
         memory, t = np.zeros(n, MEASUREMENT), np.zeros(n, np.int64)
         channels, near = np.zeros(n, np.uint8), np.zeros(n, np.bool_)
-        count = self.pending
         memory[:count], t[:count] = self._memory[kept], self._t[kept]
         channels[:count], near[:count] = self._channels[kept], self._near[kept]
         self._memory, self._t, self._channels, self._near = memory, t, channels, near
-        self._chosen = np.zeros(n, np.bool_)
+        self._alive = np.zeros(n, np.bool_)
+        self._alive[:count] = True
+        self._cells = make_cells(n)
+        z = self._z()
+        for at in range(count):
+            remember(self._cells, at, z[at])
         self._first, self._end = 0, count
 
+    def _z(self) -> npt.NDArray[np.float64]:
+        """The memory as the kernels see it."""
+        return self._memory.view(np.float64).reshape(len(self._memory), COLUMNS)
+
     def _let_go(self, count: int) -> tuple[int, int]:
-        near = int(np.count_nonzero(self._near[self._first : self._first + count])) if count else 0
+        if count == 0:
+            return 0, 0
+        gone = slice(self._first, self._first + count)
+        alive = int(np.count_nonzero(self._alive[gone]))
+        near = int(np.count_nonzero(self._near[gone] & self._alive[gone]))
         self._first += count
-        return near, count - near
+        self.pending -= alive
+        return near, alive - near
 
     def _orbit(self, W: npt.NDArray[np.float64], model: Dynamics) -> NewOrbit | None:
-        n = self.pending
+        if self.pending < self._enough:
+            return None
+        which = around(self._cells, self._t, self._alive, self._first, self._end - 1)
+        n = len(which)
         if n < self._enough:
             return None
-        here = slice(self._first, self._end)
-        t, channels, chosen = self._t[here], self._channels[here], self._chosen[:n]
-        z = self._memory.view(np.float64).reshape(len(self._memory), COLUMNS)[here]
+        z, t, channels, chosen = (
+            self._z()[which],
+            self._t[which],
+            self._channels[which],
+            np.zeros(n, np.bool_),
+        )
         if consensus(z, t, channels, n, chosen) < self._enough:
             return None
-        used = self._memory[here][chosen]
+        which = which[chosen]
+        used = self._memory[which]
         k = len(used)
         x, P, keep = np.zeros(6), np.zeros(36), np.zeros((k, 4), np.bool_)
-        z = used.view(np.float64).reshape(k, COLUMNS)
-        if not fit_arc(W, z, t[chosen], channels[chosen], k, model, self._enough, x, P, keep):
+        if not fit_arc(W, z[chosen], t[chosen], channels[chosen], k, model, self._enough, x, P, keep):
             return None
         if np.sqrt(P[21] + P[28] + P[35]) > self._max_velocity_sigma:
             return None
-        rest = ~chosen
-        count = n - k
-        for column in (self._memory, self._t, self._channels, self._near):
-            column[self._first : self._first + count] = column[here][rest]
-        self._end = self._first + count
+        self._alive[which] = False
+        self.pending -= k
         return NewOrbit(x, P, used)
 
 

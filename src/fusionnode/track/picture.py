@@ -13,9 +13,10 @@ from scipy.stats import chi2
 
 from fusionnode.config import Config
 from fusionnode.core.kernels import kernel
-from fusionnode.core.types import TRACK_STATE, Status, StructArray
+from fusionnode.core.types import MAX_SENSORS, TRACK_STATE, Status, StructArray
 from fusionnode.track.coefficients import COLUMNS
 from fusionnode.track.dynamics import Dynamics
+from fusionnode.track.looks import LEARNT, Looks, make_looks
 from fusionnode.track.noise import hear, noise_memory
 
 NEVER = np.iinfo(np.int64).max
@@ -42,6 +43,8 @@ class Picture(NamedTuple):
     object: npt.NDArray[np.int64]  # (N,) row of the catalogue, or -1
     due: npt.NDArray[np.int64]  # (N,) TAI ns, when it wants attention if no measurement comes
     review: npt.NDArray[np.int64]  # (N,) number of hits at which its identity is looked at (again)
+    exist: npt.NDArray[np.float64]  # (N,) probability that the track's object exists, at exist_ns
+    exist_ns: npt.NDArray[np.int64]  # (N,)
     coarse: npt.NDArray[
         np.float64
     ]  # (9, N) position, velocity, acceleration at coarse_ns, for selection only
@@ -52,6 +55,7 @@ class Picture(NamedTuple):
     heard_ns: npt.NDArray[np.int64]  # (N, HEARD) TAI ns, when each was last used
     heard_n: npt.NDArray[np.int64]  # (N, HEARD) how often in its pass
     log_noise: npt.NDArray[np.float64]  # (N, HEARD, 4) logarithms of the factors on its variances
+    learnt: npt.NDArray[np.float64]  # (1, MAX_SENSORS * LEARNT, 1) what sensors are like (see `looks`)
 
 
 class Rules(NamedTuple):
@@ -72,6 +76,13 @@ class Rules(NamedTuple):
     coast_after_ns: npt.NDArray[np.int64]  # (sensors,)
     tentative_ns: npt.NDArray[np.int64]  # (sensors,)
     tick_ns: int
+    looks: Looks
+    jpda: bool
+    by_existence: bool
+    confirm_at: float
+    drop_at: float
+    birth: float
+    life_s: float
 
 
 def make_picture(capacity: int) -> Picture:
@@ -95,6 +106,8 @@ def make_picture(capacity: int) -> Picture:
         object=np.full(n, -1, np.int64),
         due=np.full(n, NEVER, np.int64),
         review=np.full(n, NEVER, np.int64),
+        exist=np.zeros(n),
+        exist_ns=np.zeros(n, np.int64),
         coarse=np.zeros((9, n)),
         coarse_sigma=np.zeros((2, n)),
         coarse_ns=np.zeros(n, np.int64),
@@ -103,6 +116,7 @@ def make_picture(capacity: int) -> Picture:
         heard_ns=heard_ns,
         heard_n=heard_n,
         log_noise=log_noise,
+        learnt=np.zeros((1, MAX_SENSORS * LEARNT, 1)),
     )
 
 
@@ -128,6 +142,13 @@ def make_rules(config: Config, model: Dynamics) -> Rules:
             np.int64
         ),
         tick_ns=int(t.tick_s * 1e9),
+        looks=make_looks(config),
+        jpda=t.association == "jpda",
+        by_existence=t.confirm == "existence",
+        confirm_at=t.confirm_existence,
+        drop_at=t.drop_existence,
+        birth=t.birth_existence,
+        life_s=t.existence_life_s,
     )
 
 
@@ -155,6 +176,9 @@ def touch(picture, slot, t_ns, sensor, rules):
     p.sensors[slot] |= np.uint64(1) << np.uint64(sensor)
     if before == _COASTING:
         p.status[slot] = _CONFIRMED
+    elif before == _TENTATIVE and rules.by_existence:
+        if p.exist[slot] >= rules.confirm_at:
+            p.status[slot] = _CONFIRMED
     elif before == _TENTATIVE and p.ring_n[slot] >= rules.confirm_hits:
         oldest = p.ring[slot, (p.ring_n[slot] - rules.confirm_hits) % RING]
         if t_ns - oldest <= rules.confirm_ns[sensor]:
@@ -207,4 +231,5 @@ def report(picture: Picture, slots: npt.NDArray[np.int64]) -> StructArray:
     out["object"] = picture.object[slots]
     out["updates"] = picture.hits[slots]
     out["nis"] = np.nan
+    out["existence"] = picture.exist[slots]
     return out

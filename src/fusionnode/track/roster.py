@@ -45,6 +45,7 @@ class Roster:
         p.object[slot], p.due[slot], p.review[slot] = -1, NEVER, NEVER
         p.coefficients[slot] = self._fresh
         forget(p, slot)
+        p.exist[slot], p.exist_ns[slot] = 0.0, t_ns
         refresh_coarse(p, slot)
         return slot
 
@@ -81,6 +82,7 @@ class Roster:
         p.number[fresh], p.number[stale] = number, gone
         p.sensors[fresh] |= p.sensors[stale]
         p.hits[fresh] += p.hits[stale]
+        p.exist[fresh] = max(p.exist[fresh], p.exist[stale])
         if p.status[fresh] == Status.TENTATIVE and p.status[stale] != Status.TENTATIVE:
             p.status[fresh] = Status.CONFIRMED
         self.identify(stale, -1)

@@ -19,15 +19,15 @@ from fusionnode.track.associate import (
     Log,
     Measurements,
     Room,
-    assign,
     commit,
     commit_pairs,
-    cost_of,
     gate,
     make_log,
     make_room,
     scan_end,
+    weigh,
 )
+from fusionnode.track.cluster import assigned, clusters_of
 from fusionnode.track.coarse import coast_on, refresh_coarse
 from fusionnode.track.dynamics import Dynamics
 from fusionnode.track.engine import Engine, NumbaEngine
@@ -35,7 +35,10 @@ from fusionnode.track.events import EventWatch
 from fusionnode.track.heaven import Earth, middle_of_day
 from fusionnode.track.identity import GATE, are_one, continued_by, double_of, is_sharp, recent_hits
 from fusionnode.track.initiate import Initiator, NewOrbit, can_initiate
+from fusionnode.track.jpda import share_out
 from fusionnode.track.lanes import workspace
+from fusionnode.track.looks import note_begun, note_false
+from fusionnode.track.misses import end_look
 from fusionnode.track.optical import OpticalInitiator, Start
 from fusionnode.track.picture import (
     NEVER,
@@ -90,6 +93,17 @@ def _as_kernels_see(measurements: StructArray) -> Measurements:
         np.ascontiguousarray(measurements["sensor"]),
         np.ascontiguousarray(measurements["channels"]),
     )
+
+
+def chunk_end(measurements: StructArray, start: int) -> int:
+    """One past the last of the measurements from ``start`` that are worked together: whole scans, about CHUNK."""
+    end = start + CHUNK
+    if end >= len(measurements):
+        return len(measurements)
+    t, sensor = measurements["t_meas_ns"], measurements["sensor"]
+    while end < len(t) and t[end] == t[end - 1] and sensor[end] == sensor[end - 1]:
+        end += 1
+    return end
 
 
 _DEGREES = np.array([bin(c & Channel.RANGE | c & Channel.RANGE_RATE).count("1") + (2 if c & Channel.ANGLES else 0)
@@ -165,6 +179,8 @@ class Tracker:
         self._optical = OpticalInitiator(
             config.tracking, [s.revisit_s for s in config.sensor.values()], self._w
         )
+        self.approximated = 0
+        """Clusters so large that their marginal probabilities are approximate."""
         self._next_due = NEVER  # may be early (a measurement put it off), never late
         self._events: list[Event] = []
         self._watch = (
@@ -175,8 +191,13 @@ class Tracker:
 
     def process(self, measurements: StructArray) -> None:
         """Take MEASUREMENT[n] in time order, none older than any before it or than the last `advance`."""
-        for start in range(0, len(measurements), CHUNK):
-            self._process_chunk(measurements[start : start + CHUNK])
+        start = 0
+        while start < len(measurements):
+            end = chunk_end(measurements, start)
+            if end - start > len(self._log.row):
+                self._log = make_log(end - start)
+            self._process_chunk(measurements[start:end])
+            start = end
 
     def advance(self, t_ns: int) -> None:
         """Let time pass: no measurement at or before ``t_ns`` will come any more."""
@@ -286,16 +307,22 @@ class Tracker:
             while (n := int(pairs_of_scan(self.picture, ms, start, end, self._rules, self._room))) < 0:
                 self._room = make_room(len(self.picture.active), 2 * len(self._room.slots))
             self._engine.try_pairs(self.picture, ms, n, self._rules, self._room)
-        room = self._room
-        inside, cost = np.empty(n, np.int64), np.empty(n)
-        inside = inside[: gate(room, n, self._rules.gates, inside, cost)]
+        p, room, rules = self.picture, self._room, self._rules
+        inside = np.empty(n, np.int64)
+        inside = inside[: gate(p, room, n, ms, rules, inside)]
         rows = room.rows[inside] - start
-        taken = assign(rows, room.slots[inside], cost[: len(inside)])
-        review = bool(commit_pairs(self.picture, room, inside[taken], ms, self._rules, self._log))
+        clusters = clusters_of(rows, room.slots[inside], end - start, room.claimed)
+        taken = assigned(clusters, room.gain[inside])
+        if rules.jpda:
+            self.approximated += share_out(p, self._engine, room, inside, clusters, taken, ms, start, rules)
+        review = bool(commit_pairs(p, room, inside[taken], ms, rules, self._log))
         done = np.zeros(end - start, np.bool_)
         done[rows[taken]] = True
         near = np.zeros(end - start, np.bool_)
         near[room.rows[:n] - start] = True
+        for i in np.flatnonzero(~done).tolist():
+            note_false(p, ms.sensor[start], ms.z[start + i], ms.channels[start + i])
+        review = bool(end_look(p, ms, start, rules)) or review
         self._drain(ms, review)
         for i in np.flatnonzero(~done).tolist():
             self._unassociated(ms, measurements, start + i, bool(near[i]))
@@ -303,6 +330,8 @@ class Tracker:
     def _drain(self, ms: Measurements, review: bool) -> None:
         """Turn what was logged into states and outcomes."""
         n = int(self._log.made[0])
+        if review:
+            self._next_due = min(self._next_due, int(earliest_due(self.picture)))
         if n == 0:
             return
         log = self._log
@@ -319,16 +348,16 @@ class Tracker:
         out["updates"] = log.hits[:n]
         out["nis"] = log.nis[:n]
         out["dof"] = _DEGREES[log.used[:n]]
+        out["existence"] = log.exist[:n]
         log.made[0] = 0
         self._events.append(out)
         if self._watch is not None:
             self._watch.heed(log, ms, n)
         self._count_used(ms.sensor[rows], Outcome.USED)
         if review:
-            hits, due, due_ns = self.picture.hits, self.picture.review, self.picture.due
-            for slot in dict.fromkeys(slots.tolist()):
-                self._next_due = min(self._next_due, int(due_ns[slot]))
-                if self.picture.active[slot] and hits[slot] >= due[slot]:
+            p = self.picture
+            for slot in dict.fromkeys(slots[p.hits[slots] >= p.review[slots]].tolist()):
+                if p.active[slot] and p.hits[slot] >= p.review[slot]:
                     self._review(slot)
 
     def _count_used(self, sensors: npt.NDArray[np.int32], outcome: Outcome) -> None:
@@ -388,6 +417,9 @@ class Tracker:
             self._enlist(slot, int(t[0]), int(t[-1]), known=False)
         if orbit.sure:
             p.status[slot] = Status.CONFIRMED
+        p.exist[slot], p.exist_ns[slot] = max(p.exist[slot], self._rules.birth), t[-1]
+        for sensor, count in enumerate(np.bincount(orbit.used["sensor"]).tolist()):
+            note_begun(p, sensor, count)
         for m in orbit.used:
             touch(p, slot, int(m["t_meas_ns"]), int(m["sensor"]), self._rules)
         self._count_used(orbit.used["sensor"], Outcome.USED_INITIATION)
@@ -410,6 +442,7 @@ class Tracker:
             slot = None if prior is None else self._roster.place(prior[0], prior[1].reshape(36), t_ns)
             if slot is None:
                 continue
+            self.picture.exist[slot] = self._rules.birth
             cost = self._try_one(ms, slot, row)
             if cost < (best[0] if best else np.inf):
                 if best is not None:
@@ -441,7 +474,8 @@ class Tracker:
         trial = self._room.trials
         if not trial.nis[0] <= self._rules.gates[_DEGREES[trial.used[0]]]:
             return np.inf
-        return float(cost_of(trial.nis[0], trial.det[0], trial.used[0]))
+        weigh(self.picture, self._room, 0, ms, self._rules)
+        return -float(self._room.gain[0])
 
     def _end(self, slot: int, t_ns: int, reason: str, successor: int | None = None) -> None:
         number = int(self.picture.number[slot])
@@ -479,8 +513,9 @@ class Tracker:
             return
         self._engine.predict(p, confirmed, t_ns, self._rules)
         kept = coast_on(
-            p, confirmed, t_ns, self._coast_ns, int(c.coast_limit_s * 1e9), c.drop_position_sigma_m
-        )
+            p, confirmed, t_ns, self._coast_ns, int(c.coast_limit_s * 1e9), c.drop_position_sigma_m,
+            self._rules.drop_at if self._rules.by_existence else 0.0,
+        )  # fmt: skip
         if kept.any():
             self._events.append(report(p, confirmed[kept]))
         if not kept.all():
