@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fusionnode.track.calibration.arcs import BIASES, CHANNELS, Points, Prior, Propagate, Solved, Spread, solve
+from fusionnode.track.calibration.arcs import BIASES, CHANNELS, Points, Prior, Propagate, Solved, Spread, Sums, solve
 
 F64 = npt.NDArray[np.float64]
 
@@ -67,6 +67,11 @@ class BiasEstimator:
         alike = np.clip((0.5 * start + self._lag[0]) / (start + self._lag[1]), 0.0, MOST_ALIKE)
         return Spread(np.maximum(between, LEAST_BETWEEN * first.between), within, alike)
 
+    def _add_sums(self, sums: Sums, sign: float) -> None:
+        self._between += sign * np.array([sums.between2, sums.between_n])
+        self._within += sign * np.array([sums.within2, sums.within_n])
+        self._lag += sign * np.array([sums.lag, sums.lag_n])
+
     def estimate(self) -> tuple[F64, F64]:
         """Biases (S, 4) and their sigmas (S, 4): m, rad, rad, s."""
         if self._told is None:
@@ -98,16 +103,19 @@ class BiasEstimator:
         value, covariance = self.joint()
         prior = Prior(np.linalg.inv(covariance[np.ix_(at, at)]), value[at], self._limits.along_sigma_m_s2)
         solved = solve(points, x0, t0_ns, propagate, self.spread(), prior, self._limits.inertial)
+        if solved is not None:
+            # once more, with the spread that the arc itself bears out
+            self._add_sums(solved.sums, 1.0)
+            spread = self.spread()
+            self._add_sums(solved.sums, -1.0)
+            solved = solve(points, solved.x, t0_ns, propagate, spread, prior, self._limits.inertial)
         if solved is None:
             self.failed += 1
             return None
         self._compare(solved, value[at], covariance[np.ix_(at, at)])
         self.information[np.ix_(at, at)] += solved.information
         self.weighted[at] += solved.weighted
-        s = solved.sums
-        self._between += [s.between2, s.between_n]
-        self._within += [s.within2, s.within_n]
-        self._lag += [s.lag, s.lag_n]
+        self._add_sums(solved.sums, 1.0)
         self.arcs += 1
         ends = np.flatnonzero(np.diff(points.passage, append=-1))
         np.add.at(self.passes, points.sensor[ends], 1.0)
