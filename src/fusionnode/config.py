@@ -258,7 +258,7 @@ class Calibration(_Model):
     noise_scale_max: Annotated[float, Field(ge=1, le=1000)] = 10.0
     isolate: bool = True
     review_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
-    arc_h: Annotated[float, Field(ge=0.1, le=240)] = 36.0
+    arc_h: Annotated[float, Field(ge=0.1, le=168)] = 36.0
     spacing_s: Annotated[float, Field(ge=0.1, le=600)] = 10.0
     tracks: Annotated[int, Field(ge=1, le=10_000)] = 64
     arc_points: Annotated[int, Field(ge=16, le=20_000)] = 1_500

@@ -31,11 +31,15 @@ class Radar:
         """Position and velocity (n, 3), GCRF, at seconds (n,)."""
         lon = np.radians(self.lon_deg) + EARTH_RATE[2] * t_s
         lat = np.radians(self.lat_deg)
-        r = 6_378_137.0 * np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.full(len(lon), np.sin(lat))], 1)
+        r = 6_378_137.0 * np.stack(
+            [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.full(len(lon), np.sin(lat))], 1
+        )
         return r, np.cross(EARTH_RATE, r)
 
 
-def passes(radar: Radar, x0: np.ndarray, days: float, orbit: Orbit, least_deg: float = 15.0) -> list[np.ndarray]:
+def passes(
+    radar: Radar, x0: np.ndarray, days: float, orbit: Orbit, least_deg: float = 15.0
+) -> list[np.ndarray]:
     """Times (s, each a multiple of 10) of every pass of the orbit ``x0`` at 0 s."""
     t = np.arange(0.0, days * 86_400.0, 10.0)
     x = orbit.flow(x0, START_NS, START_NS + (t * NS).astype(np.int64), 0.0).x
@@ -46,7 +50,9 @@ def passes(radar: Radar, x0: np.ndarray, days: float, orbit: Orbit, least_deg: f
     return [p for p in np.split(t[seen], np.flatnonzero(np.diff(seen) > 1) + 1) if len(p) >= 6]
 
 
-def measured(radar: Radar, sensor: int, t_s: np.ndarray, x: np.ndarray, rng: np.random.Generator) -> StructArray:
+def measured(
+    radar: Radar, sensor: int, t_s: np.ndarray, x: np.ndarray, rng: np.random.Generator
+) -> StructArray:
     """MEASUREMENT[n] of one pass, states ``x`` (n, 6) at the times of measurement less the time bias, with all faults."""
     n = len(t_s)
     true_s = t_s - radar.bias[3]
@@ -96,7 +102,9 @@ def orbits(n: int, rng: np.random.Generator) -> list[np.ndarray]:
     ]
 
 
-def arc_of(radars: list[Radar], x0: np.ndarray, days: float, orbit: Orbit, rng: np.random.Generator) -> Points:
+def arc_of(
+    radars: list[Radar], x0: np.ndarray, days: float, orbit: Orbit, rng: np.random.Generator
+) -> Points:
     """One track's arc as the collector would give it."""
     parts: list[StructArray] = []
     for sensor, radar in enumerate(radars):

@@ -314,7 +314,7 @@ class Tracker:
         slots = self._room.slots[:n].copy()
         return self._room.rows[:n].copy(), slots, self._room.trials.nis[:n].copy(), self.picture.number[slots]
 
-    def _dynamics_at(self, t_ns: int) -> npt.NDArray[np.float64]:
+    def _dynamics_at(self, t_ns: int) -> dynamics.Dynamics:
         """Dynamics that reach some days back from ``t_ns``."""
         if t_ns >= self._model_until:
             self._new_day(t_ns)

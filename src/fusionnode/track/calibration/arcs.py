@@ -29,10 +29,13 @@ BIASES = 4
 HUBER = 2.5
 REDESCEND = 6.0
 """A point further off than this, in sigma of its wander, does not count."""
-MOST_ITERATIONS = 15
+MOST_ITERATIONS = 30
+MOST_ORBITS = 8
+STRAIGHT_M = 50.0
+"""An orbit is gone through anew where the solution moves it by more than this: less is linear over days."""
+_ARC_S2 = 1e10
 SETTLED = 0.02
 """A step of less than this, in sigma, is the last one."""
-LEAST_WEIGHT = 1e-3
 _RANGE, _ANGLES = int(Channel.RANGE), int(Channel.ANGLES)
 
 Propagate = Callable[[F64, int, I64, float], Flow]
@@ -91,6 +94,44 @@ class Prior(NamedTuple):
     along_sigma_m_s2: float
 
 
+class Linear(NamedTuple):
+    """An arc's measurements about an orbit: ``y`` (n, 3) measured less predicted, no bias taken off; ``design`` (n, 3, 7 + 4k) its
+    derivative by the orbit, the acceleration along the track, and the biases of ``sensors`` (k,)."""
+
+    x: F64  # (6,) at the first point
+    along_m_s2: float
+    y: F64
+    design: F64
+    sensors: I64
+
+
+def linearise(
+    points: Points,
+    x0: F64,
+    t0_ns: int,
+    along_m_s2: float,
+    propagate: Propagate,
+    inertial: npt.NDArray[np.bool_],
+) -> Linear | None:
+    """The arc about the orbit ``x0`` at ``t0_ns``; None where that leads nowhere."""
+    flow = propagate(x0, t0_ns, points.t, along_m_s2)
+    if not np.isfinite(flow.x).all():
+        return None
+    sensors = np.unique(points.sensor)
+    where = np.searchsorted(sensors, points.sensor)
+    y, h = observe(flow.x, points.z, points.channels)
+    if not np.isfinite(y).all():
+        return None
+    design = np.zeros((len(where), CHANNELS, 7 + BIASES * len(sensors)))
+    design[:, :, :6] = h[:, :CHANNELS] @ flow.phi
+    design[:, :, 6] = np.einsum("nij,nj->ni", h[:, :CHANNELS], flow.push)
+    columns = bias_columns(flow.x, points.z, inertial[points.sensor])
+    rows = np.arange(len(where))
+    for j in range(BIASES):
+        design[rows, :, 7 + BIASES * where + j] = columns[:, :, j]
+    return Linear(x0, along_m_s2, y[:, :CHANNELS], design, sensors)
+
+
 def solve(
     points: Points,
     x0: F64,
@@ -99,78 +140,75 @@ def solve(
     spread: Spread,
     prior: Prior,
     inertial: npt.NDArray[np.bool_],
-) -> Solved | None:
-    """Gauss-Newton over the orbit (6), an acceleration along the track, and four biases a sensor; None where it does
-    not settle.
+) -> tuple[Linear, Solved] | None:
+    """Gauss-Newton over the orbit (6), an acceleration along the track, and four biases a sensor; the arc about its solution.
+    None where it does not settle."""
+    along = 0.0
+    for _ in range(MOST_ORBITS):
+        arc = linearise(points, x0, t0_ns, along, propagate, inertial)
+        solved = None if arc is None else solve_linear(arc, points, spread, prior)
+        if arc is None or solved is None:
+            return None
+        moved = float(np.linalg.norm(solved.x[:3] - arc.x[:3])) + abs(solved.along_m_s2 - along) * _ARC_S2
+        if moved < STRAIGHT_M:
+            return arc, solved
+        x0, along = solved.x, solved.along_m_s2
+    return None
 
-    Huber's weights for points, redescending beyond REDESCEND; a pass that is off as a whole counts less by Huber's weight too. While
-    the residuals are far larger than the spread can explain, all sigmas are widened alike, so that it starts from kilometres off.
+
+def solve_linear(arc: Linear, points: Points, spread: Spread, prior: Prior) -> Solved | None:
+    """The linear problem, robustly: Huber's weights for points, redescending beyond REDESCEND; a pass that is off as a whole counts
+    less by Huber's weight too. While the residuals are far larger than the spread can explain, all sigmas are widened alike, so
+    that it starts from kilometres off.
     """
-    sensors = np.unique(points.sensor)
-    where = np.searchsorted(sensors, points.sensor)
-    k = len(sensors)
-    unknowns = 7 + BIASES * k
-    n_pass = int(points.passage.max()) + 1
-    first_of = np.searchsorted(points.passage, np.arange(n_pass))
-    sensor_of = points.sensor[first_of]
-    within = spread.within / np.sqrt((1.0 - spread.alike) / (1.0 + spread.alike))
-    q = within[points.sensor]
+    passage = points.passage
+    k = len(arc.sensors)
+    n_pass = int(passage.max()) + 1
+    sensor_of = points.sensor[np.searchsorted(passage, np.arange(n_pass))]
+    q = (spread.within * np.sqrt((1.0 + spread.alike) / (1.0 - spread.alike)))[points.sensor]
     s = spread.between[sensor_of]
     plain = spread.within[points.sensor]
-    has = np.stack([points.channels & _RANGE > 0, points.channels & _ANGLES > 0, points.channels & _ANGLES > 0], 1)
-    turning = inertial[points.sensor]
-    x, along, b = x0.copy(), 0.0, prior.value.copy()
+    angles = points.channels & _ANGLES > 0
+    has = np.stack([points.channels & _RANGE > 0, angles, angles], 1)
+    unknown = np.concatenate([np.zeros(7), prior.value])
+    own_prior = np.zeros((len(unknown), len(unknown)))
+    own_prior[6, 6] = 1.0 / prior.along_sigma_m_s2**2
+    whole_prior = own_prior.copy()
+    whole_prior[7:, 7:] = prior.information
+    assumed = np.concatenate([np.zeros(6), [-arc.along_m_s2], prior.value])
     weight = np.where(has, 1.0, 0.0)
-    loose = np.ones((n_pass, CHANNELS))
-    rows = np.arange(len(where))
+    expected = np.sqrt(plain**2 + s[passage] ** 2)
     wide = np.inf
     for iteration in range(MOST_ITERATIONS):
-        flow = propagate(x, t0_ns, points.t, along)
-        if not np.isfinite(flow.x).all():
-            return None
-        y, h = observe(flow.x, points.z, points.channels)
-        y = y[:, :CHANNELS]
-        design = np.zeros((len(where), CHANNELS, unknowns))
-        design[:, :, :6] = h[:, :CHANNELS] @ flow.phi
-        design[:, :, 6] = np.einsum("nij,nj->ni", h[:, :CHANNELS], flow.push)
-        columns = bias_columns(flow.x, points.z, turning)
-        for j in range(BIASES):
-            design[rows, :, 7 + BIASES * where + j] = columns[:, :, j]
-        y = y - design[:, :, 7:] @ b
-        expected = np.sqrt(plain**2 + s[points.passage] ** 2)
-        scale = max(1.0, 1.4826 * float(np.median(np.abs(y / expected)[has])))
-        wide = min(scale, 0.5 * wide) if scale > 1.5 else 1.0
-        wide = max(wide, 1.0)
-        off = _pass_errors(y, weight, points.passage, s * wide, q * wide, n_pass)
-        u = np.abs(y - off[points.passage]) / (plain * wide)
+        y = arc.y - arc.design @ unknown
+        scale = 1.4826 * float(np.median(np.abs(y / expected)[has]))
+        wide = max(1.0, min(scale, 0.5 * wide)) if scale > 1.5 else 1.0
+        off = _pass_errors(y, weight, passage, s * wide, q * wide, n_pass)
+        u = np.abs(y - off[passage]) / (plain * wide)
         weight = np.where(has, np.where(u > HUBER, HUBER / np.maximum(u, HUBER), 1.0), 0.0)
-        if wide == 1.0 and iteration > 3:
-            weight[u > REDESCEND] = 0.0
-        # the range and the angles of a radar that has lost its target for a moment go together
-        sane = weight.min(axis=1, where=has, initial=1.0) > 0.0
-        weight[~sane] = 0.0
+        if wide == 1.0 and iteration > 2:
+            # the range and the angles of a radar that has lost its target for a moment go together
+            weight[np.max(np.where(has, u, 0.0), axis=1) > REDESCEND] = 0.0
         loose = np.maximum(1.0, np.abs(off) / (HUBER * s * wide))
-        normal, right = _normal(design, y, weight, points.passage, s * wide * np.sqrt(loose), q * wide, n_pass)
-        own, own_right = normal.copy(), right.copy()
-        normal[6, 6] += 1.0 / prior.along_sigma_m_s2**2
-        right[6] -= along / prior.along_sigma_m_s2**2
-        own[6, 6], own_right[6] = normal[6, 6], right[6]
-        normal[7:, 7:] += prior.information
-        right[7:] += prior.information @ (prior.value - b)
-        covariance, step = _solve(normal, right)
+        normal, right = _normal(arc.design, y, weight, passage, s * wide * np.sqrt(loose), q * wide, n_pass)
+        covariance, step = _solve(normal + whole_prior, right + whole_prior @ (assumed - unknown))
         if step is None:
             return None
-        x, along, b = x + step[:6], along + float(step[6]), b + step[7:]
-        if wide == 1.0 and iteration > 4 and np.max(np.abs(step) / np.sqrt(np.diag(covariance))) < SETTLED:
+        unknown = unknown + step
+        if wide == 1.0 and iteration > 3 and np.max(np.abs(step) / np.sqrt(np.diag(covariance))) < SETTLED:
             break
     else:
         return None
-    residual = y - design @ step
-    sums, rms = _sums(residual, design, covariance, weight, has, points, s * np.sqrt(loose), q, spread, sensor_of, n_pass)
-    information, weighted = _eliminate(own, own_right)
-    weighted = weighted + information @ (b - step[7:])
+    y = arc.y - arc.design @ unknown
+    sums, rms = _sums(
+        y, arc.design, covariance, weight, points, s * np.sqrt(loose), q, spread, sensor_of, n_pass
+    )
+    normal, right = _normal(arc.design, y, weight, passage, s * np.sqrt(loose), q, n_pass)
+    information, weighted = _eliminate(normal + own_prior, right + own_prior @ (assumed - unknown))
+    b = unknown[7:]
     return Solved(
-        sensors, information, weighted, sums, x, along, b.reshape(k, BIASES), rms, iteration + 1,
+        arc.sensors, information, weighted + information @ b, sums, arc.x + unknown[:6], arc.along_m_s2 + float(unknown[6]),
+        b.reshape(k, BIASES), rms, iteration + 1,
         float(np.count_nonzero(weight > 0.5) / max(np.count_nonzero(has), 1)),
     )  # fmt: skip
 
@@ -183,9 +221,7 @@ def _pass_errors(y: F64, weight: F64, passage: I64, s: F64, q: F64, n_pass: int)
     return total / (count + 1.0 / s**2)
 
 
-def _normal(
-    design: F64, y: F64, weight: F64, passage: I64, s: F64, q: F64, n_pass: int
-) -> tuple[F64, F64]:
+def _normal(design: F64, y: F64, weight: F64, passage: I64, s: F64, q: F64, n_pass: int) -> tuple[F64, F64]:
     """Normal equations with the pass errors eliminated (Sherman and Morrison)."""
     w = weight / q**2
     normal = np.einsum("nci,nc,ncj->ij", design, w, design, optimize=True)
@@ -227,7 +263,7 @@ def _eliminate(normal: F64, right: F64) -> tuple[F64, F64]:
 
 
 def _sums(
-    residual: F64, design: F64, covariance: F64, weight: F64, has: npt.NDArray[np.bool_], points: Points,
+    residual: F64, design: F64, covariance: F64, weight: F64, points: Points,
     s: F64, q: F64, spread: Spread, sensor_of: I64, n_pass: int,
 ) -> tuple[Sums, float]:  # fmt: skip
     """What the residuals say of the spread, and their rms in sigma."""

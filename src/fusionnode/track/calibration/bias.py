@@ -7,7 +7,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fusionnode.track.calibration.arcs import BIASES, CHANNELS, Points, Prior, Propagate, Solved, Spread, Sums, solve
+from fusionnode.track.calibration.arcs import (
+    BIASES,
+    CHANNELS,
+    Points,
+    Prior,
+    Propagate,
+    Solved,
+    Spread,
+    Sums,
+    solve,
+    solve_linear,
+)
 
 F64 = npt.NDArray[np.float64]
 
@@ -62,7 +73,9 @@ class BiasEstimator:
         between = np.sqrt(
             (PRIOR_PASSES * first.between**2 + self._between[0]) / (PRIOR_PASSES + self._between[1])
         )
-        within = np.sqrt((PRIOR_POINTS * first.within**2 + self._within[0]) / (PRIOR_POINTS + self._within[1]))
+        within = np.sqrt(
+            (PRIOR_POINTS * first.within**2 + self._within[0]) / (PRIOR_POINTS + self._within[1])
+        )
         start = PRIOR_POINTS * first.within**2
         alike = np.clip((0.5 * start + self._lag[0]) / (start + self._lag[1]), 0.0, MOST_ALIKE)
         return Spread(np.maximum(between, LEAST_BETWEEN * first.between), within, alike)
@@ -102,13 +115,14 @@ class BiasEstimator:
         at = (sensors[:, None] * BIASES + np.arange(BIASES)).reshape(-1)
         value, covariance = self.joint()
         prior = Prior(np.linalg.inv(covariance[np.ix_(at, at)]), value[at], self._limits.along_sigma_m_s2)
-        solved = solve(points, x0, t0_ns, propagate, self.spread(), prior, self._limits.inertial)
-        if solved is not None:
+        found = solve(points, x0, t0_ns, propagate, self.spread(), prior, self._limits.inertial)
+        solved = None
+        if found is not None:
             # once more, with the spread that the arc itself bears out
-            self._add_sums(solved.sums, 1.0)
+            self._add_sums(found[1].sums, 1.0)
             spread = self.spread()
-            self._add_sums(solved.sums, -1.0)
-            solved = solve(points, solved.x, t0_ns, propagate, spread, prior, self._limits.inertial)
+            self._add_sums(found[1].sums, -1.0)
+            solved = solve_linear(found[0], points, spread, prior)
         if solved is None:
             self.failed += 1
             return None
@@ -125,7 +139,14 @@ class BiasEstimator:
         """Let what is known age to ``t_ns``, TAI; it never gets younger."""
         if self.t_ns and t_ns > self.t_ns:
             keep = float(np.exp(-(t_ns - self.t_ns) / (self._limits.memory_days * DAY_NS)))
-            for sums in (self.information, self.weighted, self._between, self._within, self._lag, self._agreement):
+            for sums in (
+                self.information,
+                self.weighted,
+                self._between,
+                self._within,
+                self._lag,
+                self._agreement,
+            ):
                 sums *= keep
         self.t_ns = max(self.t_ns, t_ns)
 
@@ -168,7 +189,9 @@ class BiasEstimator:
         old = np.array(of, np.int64)[:, None] * BIASES + np.arange(BIASES)
         size = were * BIASES
         information, weighted = rows("information", size, size), rows("weighted", size)
-        self.information[np.ix_(new.reshape(-1), new.reshape(-1))] = information[np.ix_(old.reshape(-1), old.reshape(-1))]
+        self.information[np.ix_(new.reshape(-1), new.reshape(-1))] = information[
+            np.ix_(old.reshape(-1), old.reshape(-1))
+        ]
         self.weighted[new.reshape(-1)] = weighted[old.reshape(-1)]
         for name, array in (("between", self._between), ("within", self._within), ("lag", self._lag)):
             array[:, to] = rows(name, 2, were, CHANNELS)[:, of]

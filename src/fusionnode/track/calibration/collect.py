@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ _ANGLES = int(Channel.ANGLES)
 
 
 class _Kept(NamedTuple):
-    track: I64  # (N, BOTH)
+    track: I64  # (N, BOTH) number and 1
     when: I64  # (N, BOTH) TAI ns
 
 
@@ -38,9 +39,9 @@ def _thin(kept, n, slots, numbers, rows, used, channels, t, sensor, spacing_ns, 
             continue
         slot = slots[i]
         at = sensor[row] % kept.when.shape[1]
-        if kept.track[slot, at] == numbers[i] and t[row] - kept.when[slot, at] < spacing_ns:
+        if kept.track[slot, at] == numbers[i] + 1 and t[row] - kept.when[slot, at] < spacing_ns:
             continue
-        kept.track[slot, at] = numbers[i]
+        kept.track[slot, at] = numbers[i] + 1
         kept.when[slot, at] = t[row]
         out[count] = i
         count += 1
@@ -53,17 +54,21 @@ class Arc:
     def __init__(self, t_ns: int) -> None:
         self.first_ns = t_ns
         self.last_ns = t_ns
-        self.t: list[int] = []
-        self.sensor: list[int] = []
-        self.channels: list[int] = []
-        self.z: list[F64] = []
+        self.kept: list[tuple[int, int, int, F64]] = []  # time, sensor, channels, measurement
         self.x = np.zeros(6)
         self.object = -1
 
+    def twin(self) -> Arc:
+        """A copy that goes its own way; what is kept is shared, for it does not change."""
+        new = copy(self)
+        new.kept = list(self.kept)
+        return new
+
     def points(self) -> Points | None:
         """In order of time, cut into passes; None if no pass has enough points."""
-        t = np.array(self.t, np.int64)
-        sensor = np.array(self.sensor, np.int64)
+        t = np.array([k[0] for k in self.kept], np.int64)
+        sensor = np.array([k[1] for k in self.kept], np.int64)
+        channels = np.array([k[2] for k in self.kept], np.uint8)
         passage = np.full(len(t), -1, np.int64)
         begun: list[int] = []
         for s in np.unique(sensor).tolist():
@@ -82,8 +87,8 @@ class Arc:
         rows = rows[np.lexsort((t[rows], rank[passage[rows]]))]
         return Points(
             t[rows],
-            np.array([self.z[i] for i in rows.tolist()]),
-            np.array(self.channels, np.uint8)[rows],
+            np.array([self.kept[i][3] for i in rows.tolist()]),
+            channels[rows],
             sensor[rows],
             rank[passage[rows]],
         )
@@ -93,12 +98,20 @@ class Collector:
     """Arcs of at most ``tracks`` tracks, each of at most ``points`` points, one point in ``spacing_s`` a sensor."""
 
     def __init__(self, slots: int, spacing_s: float, tracks: int, points: int) -> None:
-        self._kept = _Kept(np.full((slots, BOTH), -1, np.int64), np.zeros((slots, BOTH), np.int64))
+        self._kept = _Kept(np.zeros((slots, BOTH), np.int64), np.zeros((slots, BOTH), np.int64))
         self._spacing_ns = round(spacing_s * 1e9)
         self._tracks = tracks
         self._points = points
         self._out = np.zeros(4096, np.int64)
         self.arcs: dict[int, Arc] = {}
+
+    def twin(self, high: int) -> Collector:
+        """A copy that goes its own way; slots from ``high`` on were never used."""
+        new = copy(self)
+        new._kept = _Kept(np.zeros_like(self._kept.track), np.zeros_like(self._kept.when))
+        new._kept.track[:high], new._kept.when[:high] = self._kept.track[:high], self._kept.when[:high]
+        new.arcs = {number: arc.twin() for number, arc in self.arcs.items()}
+        return new
 
     def take(
         self,
@@ -120,7 +133,9 @@ class Collector:
         n = len(slots)
         if n > len(self._out):
             self._out = np.zeros(n, np.int64)
-        count = int(_thin(self._kept, n, slots, numbers, rows, used, channels, t, sensor, self._spacing_ns, self._out))
+        count = int(
+            _thin(self._kept, n, slots, numbers, rows, used, channels, t, sensor, self._spacing_ns, self._out)
+        )
         for i in self._out[:count].tolist():
             number, row = int(numbers[i]), int(rows[i])
             arc = self.arcs.get(number)
@@ -128,13 +143,10 @@ class Collector:
                 if len(self.arcs) >= self._tracks:
                     continue
                 arc = self.arcs[number] = Arc(int(t[row]))
-            if len(arc.t) >= self._points:
+            if len(arc.kept) >= self._points:
                 continue
             raw, raw_t = undo(z[row], int(t[row]), int(sensor[row]))
-            arc.t.append(raw_t)
-            arc.sensor.append(int(sensor[row]))
-            arc.channels.append(int(channels[row]))
-            arc.z.append(raw.copy())
+            arc.kept.append((raw_t, int(sensor[row]), int(channels[row]), raw.copy()))
             arc.last_ns = int(t[row])
             arc.x = x[i].copy()
             arc.object = int(objects[i])

@@ -81,7 +81,13 @@ def corrected(
     z = out.view(np.float64).reshape(len(out), COLUMNS)
     t = np.ascontiguousarray(out["t_meas_ns"])
     _correct(
-        z, t, np.ascontiguousarray(out["channels"]), np.ascontiguousarray(out["sensor"]), biases, scales, inertial
+        z,
+        t,
+        np.ascontiguousarray(out["channels"]),
+        np.ascontiguousarray(out["sensor"]),
+        biases,
+        scales,
+        inertial,
     )
     out["t_meas_ns"] = t
     return out
@@ -91,7 +97,9 @@ def uncorrected(z: F64, t_ns: int, sensor_biases: F64, inertial: bool) -> tuple[
     """One measurement, ``z`` (COLUMNS,) and its time, as it was before `corrected` took the biases (4,) out."""
     back, t = z.reshape(1, -1).copy(), np.array([t_ns])
     one = np.zeros(1, np.int32)
-    _correct(back, t, np.full(1, _RANGE, np.uint8), one, -sensor_biases.reshape(1, 4), _ONES, np.array([inertial]))
+    _correct(
+        back, t, np.full(1, _RANGE, np.uint8), one, -sensor_biases.reshape(1, 4), _ONES, np.array([inertial])
+    )
     return back[0], int(t[0])
 
 

@@ -6,6 +6,7 @@ measurements were cut into calls. What a review changes holds for the measuremen
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,14 +16,14 @@ import numpy.typing as npt
 from fusionnode.config import Config, Sensor
 from fusionnode.core.types import Channel, StructArray
 from fusionnode.track.associate import Log, Measurements, Room
-from fusionnode.track.calibration.arcs import Points
 from fusionnode.track.calibration.bias import BiasEstimator, Limits
 from fusionnode.track.calibration.collect import Collector
 from fusionnode.track.calibration.correct import corrected, uncorrected
 from fusionnode.track.calibration.noise import NoiseKeeper
 from fusionnode.track.calibration.orbit import Orbit
-from fusionnode.track.calibration.tally import make_tally, note_refused, note_updates
+from fusionnode.track.calibration.tally import copy_of, make_tally, note_refused, note_updates
 from fusionnode.track.calibration.trust import Criteria, Evidence, Trust, TrustKeeper
+from fusionnode.track.dynamics import Dynamics
 from fusionnode.track.lanes import workspace
 from fusionnode.track.picture import Picture
 from fusionnode.track.sensing import COLUMNS, FIRST_COLUMN
@@ -65,7 +66,12 @@ class SensorTruth:
         n = len(sensors)
         self._sigma = np.array([_sigmas(s) for s in sensors])
         self._inertial = np.array([s.angles == "radec" and s.kind == "optical" for s in sensors])
-        prior = [c.range_bias_sigma_m, np.radians(c.angle_bias_sigma_deg), np.radians(c.angle_bias_sigma_deg), c.time_bias_sigma_s]
+        prior = [
+            c.range_bias_sigma_m,
+            np.radians(c.angle_bias_sigma_deg),
+            np.radians(c.angle_bias_sigma_deg),
+            c.time_bias_sigma_s,
+        ]
         self.biases = BiasEstimator(
             Limits(
                 np.tile(prior, (n, 1)),
@@ -93,12 +99,29 @@ class SensorTruth:
         self._isolated = np.zeros(n, np.bool_)
         self._aside: list[StructArray] = []
         self._looked_ns = np.zeros(n, np.int64)
-        self.isolated_now = np.zeros(n, np.int64)
+        self._high = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SensorTruth:
+        """What a checkpoint of the tracker takes: all that changes, and of arrays by slot only what was used."""
+        new = copy.copy(self)
+        memo[id(self)] = new
+        new._tally = copy_of(self._tally, self._high)
+        new.noise = self.noise.twin(new._tally)
+        new.trust = self.trust.twin()
+        new.biases = copy.deepcopy(self.biases, memo)
+        new._collector = self._collector.twin(self._high)
+        new._aside = list(self._aside)
+        new._looked_ns = self._looked_ns.copy()
+        return new
 
     # -- measurements on their way in
 
     def parts(
-        self, measurements: StructArray, model: Callable[[int], Any], trial: Trial, isolated: Callable[[int, int], None]
+        self,
+        measurements: StructArray,
+        model: Callable[[int], Dynamics],
+        trial: Trial,
+        isolated: Callable[[int, int], None],
     ) -> Iterator[StructArray]:
         """MEASUREMENT[n] in order, corrected, in pieces between reviews; a review takes place when the piece before it
         has been settled. Those of isolated sensors are counted by ``isolated`` (sensor, how many) and left out.
@@ -130,7 +153,7 @@ class SensorTruth:
             if len(piece):
                 yield piece
 
-    def advance(self, t_ns: int, model: Callable[[int], Any], trial: Trial) -> None:
+    def advance(self, t_ns: int, model: Callable[[int], Dynamics], trial: Trial) -> None:
         """No measurement at or before ``t_ns`` will come any more."""
         if self._config.enabled and self._next_ns and t_ns >= self._next_ns:
             self._review(t_ns, model, trial)
@@ -142,6 +165,7 @@ class SensorTruth:
         if not self._config.enabled:
             return
         n = len(slots)
+        self._high = max(self._high, int(picture.high[0]))
         numbers = picture.number[slots]
         note_updates(
             self._w, self._tally, n, slots, log.row, numbers, log.x, log.P, log.used, log.nis, log.sensors, self._widened, ms
@@ -152,7 +176,9 @@ class SensorTruth:
                 ms.z, ms.t, ms.sensor, ms.channels, self._undo,
             )  # fmt: skip
 
-    def refused(self, picture: Picture, ms: Measurements, room: Room, n: int, done: npt.NDArray[np.bool_], start: int) -> None:
+    def refused(
+        self, picture: Picture, ms: Measurements, room: Room, n: int, done: npt.NDArray[np.bool_], start: int
+    ) -> None:
         """A scan was settled: of its ``n`` pairs in ``room``, rows from ``start`` on that are not ``done`` found no track."""
         if not self._config.enabled or n == 0:
             return
@@ -163,7 +189,15 @@ class SensorTruth:
         held = picture.active[slots] & (picture.status[slots] != 0)
         left, slots = left[held], slots[held]
         if len(left):
-            note_refused(self._tally, len(left), room.rows[left], slots, picture.number[slots], room.trials.nis[left], ms)
+            note_refused(
+                self._tally,
+                len(left),
+                room.rows[left],
+                slots,
+                picture.number[slots],
+                room.trials.nis[left],
+                ms,
+            )
 
     def orphan(self, picture: Picture, ms: Measurements, row: int) -> None:
         """A detection is near no track: is it where another sensor's track would be, were it not for the direction?"""
@@ -200,30 +234,40 @@ class SensorTruth:
 
     # -- reviews
 
-    def _review(self, t_ns: int, model: Callable[[int], Any], trial: Trial) -> None:
+    def _review(self, t_ns: int, model: Callable[[int], Dynamics], trial: Trial) -> None:
         due, grid = self._next_ns, t_ns // self._review_ns * self._review_ns
         self._next_ns = grid + self._review_ns
         if due == 0:
             return
         changed = self._judge(due, trial) if self._tally.busy[0] or self._aside else False
-        while self._collecting and (ripe := self._collector.ripe(grid, round(self._config.arc_h * HOUR_NS))):
-            arc = ripe[1]
-            points = arc.points()
-            if points is not None and int(points.passage[-1]) + 1 >= LEAST_PASSES:
-                self._solve(points, arc.x, arc.last_ns, model(arc.last_ns))
-                changed = True
+        if self._collecting and self._solve_ripe(grid, round(self._config.arc_h * HOUR_NS), model):
+            changed = True
         if changed:
             self._set_corrections()
 
-    def _solve(self, points: Points, x: F64, t_ns: int, model: Any) -> None:
-        orbit = Orbit(model)
-        first = int(points.t[0])
-        x0 = orbit.flow(x, t_ns, np.array([first]), 0.0).x[0]
-        self.biases.add(points, x0, first, orbit.flow)
+    def solve_all(self, t_ns: int, model: Callable[[int], Dynamics]) -> None:
+        """Solve the arcs as they stand at ``t_ns``, however short: nothing more will come."""
+        if self._collecting and self._solve_ripe(t_ns, 0, model):
+            self._set_corrections()
+
+    def _solve_ripe(self, t_ns: int, length_ns: int, model: Callable[[int], Dynamics]) -> bool:
+        """Solve the arcs that are ``length_ns`` long; says whether there was one."""
+        solved = False
+        while ripe := self._collector.ripe(t_ns, length_ns):
+            points = ripe[1].points()
+            if points is not None and int(points.passage[-1]) + 1 >= LEAST_PASSES:
+                orbit = Orbit(model(t_ns))
+                first = int(points.t[0])
+                x0 = orbit.flow(ripe[1].x, ripe[1].last_ns, np.array([first]), 0.0).x[0]
+                self.biases.add(points, x0, first, orbit.flow)
+                solved = True
+        return solved
 
     def _judge(self, t_ns: int, trial: Trial) -> bool:
         for batch in self._aside:
-            plain = corrected(batch, self._applied, self._scales, self._inertial) if not self._plain else batch
+            plain = (
+                corrected(batch, self._applied, self._scales, self._inertial) if not self._plain else batch
+            )
             self._try_aside(plain, trial)
         self._aside = []
         tally = self._tally
@@ -246,7 +290,6 @@ class SensorTruth:
             rows, slots, nis, numbers = trial(ms)
             if len(rows):
                 note_refused(self._tally, len(rows), rows, slots, numbers, nis, ms)
-            self.isolated_now[int(scan["sensor"][0])] += len(scan)
 
     def _set_corrections(self) -> None:
         states = [self.trust.state(s) for s in range(len(self._names))]
@@ -255,11 +298,15 @@ class SensorTruth:
         self._scales = self.noise.scales
         if self._config.apply_biases and self._collecting:
             value, sigma = self.biases.estimate()
-            useful = sigma <= self._config.apply_below * np.column_stack([self._sigma[:, :3], np.full(len(sigma), np.inf)])
+            useful = sigma <= self._config.apply_below * np.column_stack(
+                [self._sigma[:, :3], np.full(len(sigma), np.inf)]
+            )
             useful[:, 3] = sigma[:, 3] < 0.5 * self._config.time_bias_sigma_s
             threshold = np.where(self._applied != 0.0, UNSURE, SURE)
             self._applied = np.where(useful & (np.abs(value) >= threshold * sigma), value, 0.0)
-        self._plain = not self._applied.any() and bool((self._scales == 1.0).all() and (self._widened == 1.0).all())
+        self._plain = not self._applied.any() and bool(
+            (self._scales == 1.0).all() and (self._widened == 1.0).all()
+        )
 
     def _undo(self, z: F64, t_ns: int, sensor: int) -> tuple[F64, int]:
         """A measurement as it was before it was corrected."""

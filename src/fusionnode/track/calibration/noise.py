@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +42,12 @@ class NoiseKeeper:
         self._least, self._most = least, most
         self.scales = np.ones_like(tally.white)
         """(S, 4) factors on sigmas."""
+
+    def twin(self, tally: Tally) -> NoiseKeeper:
+        """A copy that goes its own way, over another ``tally``."""
+        new = copy(self)
+        new._tally, new.scales = tally, self.scales.copy()
+        return new
 
     def of(self, sensor: int) -> Noise:
         """What is known of one sensor; factors are on the sigmas before scaling."""

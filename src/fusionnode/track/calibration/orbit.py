@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fusionnode.core.kernels import kernel
 from fusionnode.core.refframes import EARTH_RATE_RAD_S
-from fusionnode.track.dynamics import transit_lanes
+from fusionnode.track.dynamics import Dynamics, transit_lanes
 from fusionnode.track.filter import load_measurement, load_track
 from fusionnode.track.lanes import LANES, LEFT, TOTAL, X_LIN, H, X, Y, workspace
 from fusionnode.track.sensing import COLUMNS, FIRST_COLUMN, linearise_lanes
@@ -38,8 +38,9 @@ def _flow(W, x0, t0_ns, t, model, along, x, phi, push):
     pushed = np.zeros(6)
     step = np.empty((6, 6))
     zero = np.zeros(36)
+    drag, light = model.terms[2], model.terms[3]
     for m in range(LANES):
-        load_track(W, m, state, zero, 0.0)
+        load_track(W, m, state, zero, 0.0, 0.0, drag, light)
     now = t0_ns
     for i in range(t.shape[0]):
         while now != t[i]:
@@ -50,7 +51,7 @@ def _flow(W, x0, t0_ns, t, model, along, x, phi, push):
             else:
                 hop = left
                 then = t[i]
-            load_track(W, 0, state, zero, hop)
+            load_track(W, 0, state, zero, (now - model.ref_ns) * 1e-9, hop, drag, light)
             transit_lanes(W, model)
             for j in range(6):
                 state[j] = W[X + j * LANES]
@@ -76,7 +77,7 @@ def _observe(W, x, z, channels, y, h):
     for start in range(0, n, LANES):
         size = min(LANES, n - start)
         for m in range(size):
-            load_track(W, m, x[start + m], zero, 0.0)
+            load_track(W, m, x[start + m], zero, 0.0, 0.0, 0.0, 0.0)
             load_measurement(W, m, z[start + m], channels[start + m])
         for m in range(size, LANES):
             W[LEFT + m] = 0.0
@@ -91,9 +92,9 @@ def _observe(W, x, z, channels, y, h):
 
 
 class Orbit:
-    """The node's own dynamics over an arc. ``model``: from `dynamics.model`."""
+    """The node's own dynamics over an arc. ``model``: Dynamics, for a day not far from the arc."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Dynamics) -> None:
         self._model = model
         self._w = workspace()
 

@@ -48,8 +48,8 @@ class Tally(NamedTuple):
     lag: F64  # (S, 4) mean of y_k y_(k-1) / S
     square_n: F64  # (S, 4)
     # by slot: the newest two innovations of the sensor that updated it last
-    owner: I64  # (N,) number of the track
-    who: I64  # (N,) sensor, or -1
+    owner: I64  # (N,) number of the track and 1
+    who: I64  # (N,) sensor
     when: I64  # (N,) TAI ns
     depth: I64  # (N,) how many follow each other
     newest: F64  # (N, 8) y of the newest, then of the one before, in sigma
@@ -66,10 +66,26 @@ def make_tally(sensors: int, slots: int) -> Tally:
     s, n, k = sensors, slots, VISITS
     return Tally(
         np.ones((s, 4)), np.zeros((s, 4)), np.ones((s, 4)), np.zeros((s, 4)), np.zeros((s, 4)),
-        np.full(n, -1, np.int64), np.full(n, -1, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64),
+        np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64),
         np.zeros((n, 8)), np.full((k, 6), -1, np.int64), np.zeros(k), np.zeros(k, np.bool_),
         np.zeros((s, 2), np.int64), np.zeros(1, np.bool_),
     )  # fmt: skip
+
+
+def copy_of(tally: Tally, high: int) -> Tally:
+    """A copy that shares nothing; slots from ``high`` on were never used."""
+    out = []
+    for name, array in tally._asdict().items():
+        if name in _BY_SLOT:
+            new = np.zeros_like(array)
+            new[:high] = array[:high]
+            out.append(new)
+        else:
+            out.append(array.copy())
+    return Tally(*out)
+
+
+_BY_SLOT = ("owner", "who", "when", "depth", "newest")
 
 
 @kernel
@@ -99,7 +115,7 @@ def note_updates(W, tally, n, slots, rows, numbers, x, P, used, nis, seen_by, wi
     for start in range(0, n, L):
         size = min(L, n - start)
         for m in range(size):
-            load_track(W, m, x[start + m], P[start + m], 0.0)
+            load_track(W, m, x[start + m], P[start + m], 0.0, 0.0, 0.0, 0.0)
             row = rows[start + m]
             load_measurement(W, m, ms.z[row], ms.channels[row])
         for m in range(size, L):
@@ -114,12 +130,12 @@ def note_updates(W, tally, n, slots, rows, numbers, x, P, used, nis, seen_by, wi
             sensor = ms.sensor[row]
             t_ns = ms.t[row]
             follows = (
-                tally.owner[slot] == numbers[i]
+                tally.owner[slot] == numbers[i] + 1
                 and tally.who[slot] == sensor
                 and t_ns > tally.when[slot]
                 and t_ns - tally.when[slot] < FRESH_S * 1e9
             )
-            before = tally.who[slot] if tally.owner[slot] == numbers[i] else -1
+            before = tally.who[slot] if tally.owner[slot] == numbers[i] + 1 else -1
             depth = tally.depth[slot] if follows else 0
             freedom = 0
             sum2 = 0.0
@@ -169,7 +185,7 @@ def note_updates(W, tally, n, slots, rows, numbers, x, P, used, nis, seen_by, wi
             for c in range(4):
                 tally.newest[slot, 4 + c] = tally.newest[slot, c] if follows else np.nan
                 tally.newest[slot, c] = y[c]
-            tally.owner[slot] = numbers[i]
+            tally.owner[slot] = numbers[i] + 1
             tally.who[slot] = sensor
             tally.when[slot] = t_ns
             tally.depth[slot] = depth + 1
@@ -204,6 +220,6 @@ def note_refused(tally, n, rows, slots, numbers, nis, ms):
         slot = slots[best]
         track = numbers[best]
         if np.isfinite(nis[best]):
-            before = tally.who[slot] if tally.owner[slot] == track else -1
+            before = tally.who[slot] if tally.owner[slot] == track + 1 else -1
             note_visit(tally, track, ms.sensor[row], before, ms.t[row], _ratio(nis[best], ms.channels[row]))
         i = j

@@ -21,7 +21,8 @@ over them, so that less than half of them can not make it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -82,6 +83,8 @@ class _Judged:
 
 NEWEST = 9
 """A verdict looks at so many tracks, the ones seen last."""
+REMEMBERED = 32
+"""Visits kept of every pair of sensors."""
 LEAST_IN_VISIT = 3
 REVIEWS = 2
 """A sensor must be found wanting so many reviews running."""
@@ -101,6 +104,13 @@ class TrustKeeper:
         self._criteria = criteria
         self._judged = [_Judged() for _ in range(sensors)]
         self._visits: dict[tuple[int, int, int], Evidence] = {}
+
+    def twin(self) -> TrustKeeper:
+        """A copy that goes its own way."""
+        new = copy(self)
+        new._judged = [replace(j, astray=dict(j.astray)) for j in self._judged]
+        new._visits = dict(self._visits)
+        return new
 
     def state(self, sensor: int) -> Trust:
         """The verdict on one sensor."""
@@ -138,7 +148,14 @@ class TrustKeeper:
     def review(self, t_ns: int) -> list[int]:
         """Weigh what has come in up to ``t_ns``; the sensors whose verdict changed."""
         window_ns = round(self._criteria.window_s * 1e9)
-        self._visits = {k: e for k, e in self._visits.items() if t_ns - e.t_ns <= window_ns}
+        newest: dict[tuple[int, int], int] = {}
+        kept = []
+        for e in sorted(self._visits.values(), key=lambda e: (-e.t_ns, e.track, e.sensor, e.before)):
+            pair = (e.sensor, e.before)
+            if t_ns - e.t_ns <= window_ns and newest.get(pair, 0) < REMEMBERED:
+                newest[pair] = newest.get(pair, 0) + 1
+                kept.append(e)
+        self._visits = {(e.sensor, e.before, e.track): e for e in kept}
         alone, against = self._medians()
         changed = []
         for sensor, judged in enumerate(self._judged):
@@ -151,7 +168,9 @@ class TrustKeeper:
                 share = min(1.0, max(total / SUPPORT_MEMORY, total / (judged.supported_n + total)))
                 part = judged.hits / total
                 if judged.state is Trust.OK and part > UNSUPPORTED:
-                    judged.supported = part if judged.supported < 0 else judged.supported + share * (part - judged.supported)
+                    judged.supported = (
+                        part if judged.supported < 0 else judged.supported + share * (part - judged.supported)
+                    )
                     judged.supported_n += total
                 judged.hits = judged.orphans = 0
                 judged.astray.clear()
@@ -162,7 +181,7 @@ class TrustKeeper:
         """Median ratio over distinct tracks: by sensor alone, and by pair of sensors (either after the other)."""
         alone: dict[int, list[float]] = {}
         pairs: dict[tuple[int, int], dict[int, float]] = {}
-        for e in sorted(self._visits.values(), key=lambda e: (-e.t_ns, e.track, e.sensor, e.before)):
+        for e in self._visits.values():  # newest first
             if e.before == e.sensor:
                 mine = alone.setdefault(e.sensor, [])
                 if len(mine) < NEWEST:
@@ -231,7 +250,12 @@ class TrustKeeper:
         if judged.state is Trust.OK:
             return False
         ratios = [*others.values(), *([alone] if alone is not None else [])]
-        well = worse is Trust.OK and bool(ratios) and max(ratios) <= c.clear_ratio and t_ns - judged.newest_ns <= c.clear_s * 1e9
+        well = (
+            worse is Trust.OK
+            and bool(ratios)
+            and max(ratios) <= c.clear_ratio
+            and t_ns - judged.newest_ns <= c.clear_s * 1e9
+        )
         if judged.state is Trust.ISOLATED and not others:
             well = False
         if not well:
