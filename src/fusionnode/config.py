@@ -270,6 +270,41 @@ class Tracking(_Model):
         return {"zonal": 3.0e-6, "full": 1.0e-11}[self.dynamics]
 
 
+class Calibration(_Model):
+    """The truth about the sensors: biases, noise, and whether a sensor still makes sense.
+
+    Biases come from the orbits of tracks over ``arc_h`` hours, one point in ``spacing_s`` of each; before anything is known they have the
+    sigmas given here. A bias is corrected if its own sigma is below ``apply_below`` of the sensor's configured sigma. A sensor is judged over at least ``trust_tracks`` tracks
+    by its NIS per degree of freedom: from ``suspect_ratio`` on it is suspect (sigmas times ``suspect_factor``) or, if ``isolate`` is on and others agree
+    against it, isolated; trust comes back after ``clear_s`` below ``clear_ratio``.
+    """
+
+    enabled: bool = True
+    estimate_biases: bool = True
+    apply_biases: bool = True
+    apply_below: Annotated[float, Field(gt=0, le=10)] = 0.5
+    adapt_noise: bool = False
+    noise_scale_min: Annotated[float, Field(ge=0.01, le=1)] = 0.5
+    noise_scale_max: Annotated[float, Field(ge=1, le=1000)] = 10.0
+    isolate: bool = True
+    review_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    arc_h: Annotated[float, Field(ge=0.1, le=168)] = 36.0
+    spacing_s: Annotated[float, Field(ge=0.1, le=600)] = 10.0
+    tracks: Annotated[int, Field(ge=1, le=10_000)] = 64
+    arc_points: Annotated[int, Field(ge=16, le=20_000)] = 1_500
+    memory_days: Positive = 60.0
+    range_bias_sigma_m: Positive = 300.0
+    angle_bias_sigma_deg: Positive = 0.1
+    time_bias_sigma_s: Positive = 0.003
+    along_track_sigma_m_s2: Positive = 1.0e-7
+    trust_tracks: Annotated[int, Field(ge=1, le=9)] = 3
+    suspect_ratio: Annotated[float, Field(ge=1.5, le=9)] = 4.0
+    clear_ratio: Annotated[float, Field(ge=1, le=9)] = 2.0
+    suspect_factor: Annotated[float, Field(ge=1, le=100)] = 3.0
+    trust_window_s: Seconds = 86_400.0
+    clear_s: Seconds = 600.0
+
+
 class Catalogue(_Model):
     """Known objects: priors for initiation and names for tracks."""
 
@@ -340,6 +375,7 @@ class Config(_Model):
     sensor: dict[Name, Sensor]
     link: dict[Name, Link] = {}
     tracking: Tracking = Tracking()
+    calibration: Calibration = Calibration()
     catalogue: Catalogue = Catalogue()
     publish: Publish = Publish()
     journal: Journal = Journal()

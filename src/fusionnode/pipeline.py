@@ -285,9 +285,10 @@ class Pipeline:
     def _sensor_states(self, t_ns: int) -> dict[str, dict[str, Any]]:
         ledger = self._detection_ledger()
         states = self._watch.states(t_ns)
-        for (name, state), late in zip(states.items(), self._rewind.late.tolist(), strict=True):
+        for sensor, (name, state) in enumerate(states.items()):
+            state.update(self._tracker.truth.report(sensor))
             entries = dict(ledger[name])
-            state["lateUsed"] = late
+            state["lateUsed"] = int(self._rewind.late[sensor])
             state["detections"] = entries.pop("in")
             state["outcomes"] = entries
         return states

@@ -46,6 +46,7 @@ class Outcome(StrEnum):
     LATE = "late"  # older than what the hold-back window had already released
     GATED_OUT = "gated_out"  # near a track's direction, outside its gate, and part of nothing else
     UNASSOCIATED = "unassociated"  # near nothing known, and part of nothing new within the window
+    SENSOR_ISOLATED = "sensor_isolated"  # its sensor has stopped making sense: tried for the statistics only
     TRACK_LIMIT = "track_limit"  # would have made a track, but there are as many as the config allows
 
 

@@ -51,7 +51,17 @@ from fusionnode.track.lanes import (
 )
 from fusionnode.track.zonal import field, gradient, step_length, zonal_terms
 
-__all__ = ["MU", "RADIUS", "Dynamics", "alone", "coarse_step", "make", "model", "predict_lanes", "transit_lanes"]
+__all__ = [
+    "MU",
+    "RADIUS",
+    "Dynamics",
+    "alone",
+    "coarse_step",
+    "make",
+    "model",
+    "predict_lanes",
+    "transit_lanes",
+]
 
 F64 = npt.NDArray[np.float64]
 

@@ -5,7 +5,7 @@ What comes out depends on the measurements and their order alone, not on how the
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from fusionnode.track.associate import (
     scan_end,
     weigh,
 )
+from fusionnode.track.calibration.front import SensorTruth
 from fusionnode.track.cluster import assigned, clusters_of
 from fusionnode.track.coarse import coast_on, refresh_coarse
 from fusionnode.track.dynamics import Dynamics
@@ -63,6 +64,7 @@ REVIEW_HITS = 100
 """A track's identity is looked at again after so many hits, and while young at every doubling of them."""
 NEAREST_M = 500_000.0
 """How far a known object is taken to be at least, where no range was measured."""
+Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]
 Event = StructArray | Tombstone | ObjectEvent
 """What the tracker gives: TRACK_STATE arrays, tombstones and events of objects, in the order in which they happened."""
 
@@ -186,6 +188,7 @@ class Tracker:
         self._watch = (
             EventWatch(config, self.picture, self._engine, self._merge) if config.events.enabled else None
         )
+        self.truth = SensorTruth(config, config.tracking.max_tracks)
 
     # -- what it offers
 
@@ -196,12 +199,15 @@ class Tracker:
             end = chunk_end(measurements, start)
             if end - start > len(self._log.row):
                 self._log = make_log(end - start)
-            self._process_chunk(measurements[start:end])
+            chunk = measurements[start:end]
+            for part in self.truth.parts(chunk, self._dynamics_at, self._try_only, self._count_isolated):
+                self._process_chunk(part)
             start = end
 
     def advance(self, t_ns: int) -> None:
         """Let time pass: no measurement at or before ``t_ns`` will come any more."""
         self._sweep_to(t_ns)
+        self.truth.advance(t_ns, self._dynamics_at, self._try_only)
         for sensor, initiator in enumerate(self._initiators):
             if initiator.pending:
                 self._let_go(sensor, initiator.forget(t_ns - initiator.window_ns))
@@ -324,8 +330,26 @@ class Tracker:
             note_false(p, ms.sensor[start], ms.z[start + i], ms.channels[start + i])
         review = bool(end_look(p, ms, start, rules)) or review
         self._drain(ms, review)
+        self.truth.refused(self.picture, ms, room, n, done, start)
         for i in np.flatnonzero(~done).tolist():
             self._unassociated(ms, measurements, start + i, bool(near[i]))
+
+    def _try_only(self, ms: Measurements) -> Pairs:
+        """Rows, slots, NIS and track numbers of the pairs that one scan makes; nothing is updated."""
+        while (n := int(pairs_of_scan(self.picture, ms, 0, len(ms.t), self._rules, self._room))) < 0:
+            self._room = make_room(len(self.picture.active), 2 * len(self._room.slots))
+        self._engine.try_pairs(self.picture, ms, n, self._rules, self._room)
+        slots = self._room.slots[:n].copy()
+        return self._room.rows[:n].copy(), slots, self._room.trials.nis[:n].copy(), self.picture.number[slots]
+
+    def _dynamics_at(self, t_ns: int) -> dynamics.Dynamics:
+        """Dynamics that reach some days back from ``t_ns``."""
+        if t_ns >= self._model_until:
+            self._new_day(t_ns)
+        return self._rules.model
+
+    def _count_isolated(self, sensor: int, n: int) -> None:
+        self._outcomes.add(self._sensors[sensor], Outcome.SENSOR_ISOLATED, n)
 
     def _drain(self, ms: Measurements, review: bool) -> None:
         """Turn what was logged into states and outcomes."""
@@ -349,6 +373,7 @@ class Tracker:
         out["nis"] = log.nis[:n]
         out["dof"] = _DEGREES[log.used[:n]]
         out["existence"] = log.exist[:n]
+        self.truth.updates(self.picture, ms, log, slots)
         log.made[0] = 0
         self._events.append(out)
         if self._watch is not None:
@@ -373,9 +398,13 @@ class Tracker:
         sensor = int(ms.sensor[row])
         if self._known is not None and self._start_known(ms, row):
             return
+        if not near:
+            self.truth.orphan(self.picture, ms, row)
         measurement = measurements[row]
         if not can_initiate(measurement):
-            self._take_optical(self._optical.add(measurement, near, dynamics.alone(self.model), self._rules.psd))
+            self._take_optical(
+                self._optical.add(measurement, near, dynamics.alone(self.model), self._rules.psd)
+            )
             return
         initiator = self._initiators[sensor]
         orbit, gone = initiator.add(measurement, near, self._w, self._rules.model)

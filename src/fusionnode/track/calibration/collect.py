@@ -1,0 +1,159 @@
+"""Thinned measurements of tracks, kept until their arc can be solved: bounded, in order, and cheap to gather."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fusionnode.core.kernels import kernel
+from fusionnode.core.types import Channel
+from fusionnode.track.calibration.arcs import Points
+
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+BOTH = 4
+"""Sensors that see one track at the same time and are still told apart when it is thinned."""
+PASS_GAP_NS = 600_000_000_000
+LEAST_POINTS = 3
+"""A pass with fewer points is left out."""
+_ANGLES = int(Channel.ANGLES)
+
+
+class _Kept(NamedTuple):
+    track: I64  # (N, BOTH) number and 1
+    when: I64  # (N, BOTH) TAI ns
+
+
+@kernel
+def _thin(kept, n, slots, numbers, rows, used, channels, t, sensor, spacing_ns, out):
+    count = 0
+    for i in range(n):
+        row = rows[i]
+        # a detection with a channel out of its gate is no witness
+        if used[i] != channels[row] or not used[i] & _ANGLES:
+            continue
+        slot = slots[i]
+        at = sensor[row] % kept.when.shape[1]
+        if kept.track[slot, at] == numbers[i] + 1 and t[row] - kept.when[slot, at] < spacing_ns:
+            continue
+        kept.track[slot, at] = numbers[i] + 1
+        kept.when[slot, at] = t[row]
+        out[count] = i
+        count += 1
+    return count
+
+
+class Arc:
+    """What is kept of one track."""
+
+    def __init__(self, t_ns: int) -> None:
+        self.first_ns = t_ns
+        self.last_ns = t_ns
+        self.kept: list[tuple[int, int, int, F64]] = []  # time, sensor, channels, measurement
+        self.x = np.zeros(6)
+        self.object = -1
+
+    def twin(self) -> Arc:
+        """A copy that goes its own way; what is kept is shared, for it does not change."""
+        new = copy(self)
+        new.kept = list(self.kept)
+        return new
+
+    def points(self) -> Points | None:
+        """In order of time, cut into passes; None if no pass has enough points."""
+        t = np.array([k[0] for k in self.kept], np.int64)
+        sensor = np.array([k[1] for k in self.kept], np.int64)
+        channels = np.array([k[2] for k in self.kept], np.uint8)
+        passage = np.full(len(t), -1, np.int64)
+        begun: list[int] = []
+        for s in np.unique(sensor).tolist():
+            mine = np.flatnonzero(sensor == s)
+            cuts = np.flatnonzero(np.diff(t[mine]) > PASS_GAP_NS) + 1
+            for part in np.split(mine, cuts):
+                if len(part) >= LEAST_POINTS:
+                    passage[part] = len(begun)
+                    begun.append(int(t[part[0]]))
+        if not begun:
+            return None
+        # passes in order of their beginnings, points in order of passes: a pass is one run of rows
+        rank = np.empty(len(begun), np.int64)
+        rank[np.argsort(np.array(begun), kind="stable")] = np.arange(len(begun))
+        rows = np.flatnonzero(passage >= 0)
+        rows = rows[np.lexsort((t[rows], rank[passage[rows]]))]
+        return Points(
+            t[rows],
+            np.array([self.kept[i][3] for i in rows.tolist()]),
+            channels[rows],
+            sensor[rows],
+            rank[passage[rows]],
+        )
+
+
+class Collector:
+    """Arcs of at most ``tracks`` tracks, each of at most ``points`` points, one point in ``spacing_s`` a sensor."""
+
+    def __init__(self, slots: int, spacing_s: float, tracks: int, points: int) -> None:
+        self._kept = _Kept(np.zeros((slots, BOTH), np.int64), np.zeros((slots, BOTH), np.int64))
+        self._spacing_ns = round(spacing_s * 1e9)
+        self._tracks = tracks
+        self._points = points
+        self._out = np.zeros(4096, np.int64)
+        self.arcs: dict[int, Arc] = {}
+
+    def twin(self, high: int) -> Collector:
+        """A copy that goes its own way; slots from ``high`` on were never used."""
+        new = copy(self)
+        new._kept = _Kept(np.zeros_like(self._kept.track), np.zeros_like(self._kept.when))
+        new._kept.track[:high], new._kept.when[:high] = self._kept.track[:high], self._kept.when[:high]
+        new.arcs = {number: arc.twin() for number, arc in self.arcs.items()}
+        return new
+
+    def take(
+        self,
+        slots: I64,
+        numbers: I64,
+        rows: I64,
+        used: npt.NDArray[np.uint8],
+        x: F64,
+        objects: I64,
+        z: F64,
+        t: I64,
+        sensor: npt.NDArray[np.int32],
+        channels: npt.NDArray[np.uint8],
+        undo: Callable[[F64, int, int], tuple[F64, int]],
+    ) -> None:
+        """Updates in order: slot, number, row of the measurement, channels used, state after it, catalogue row; and the
+        measurements (z, t, sensor, channels) that the rows are of. ``undo`` gives z and t of a sensor's measurement as they were before
+        they were corrected."""
+        n = len(slots)
+        if n > len(self._out):
+            self._out = np.zeros(n, np.int64)
+        count = int(
+            _thin(self._kept, n, slots, numbers, rows, used, channels, t, sensor, self._spacing_ns, self._out)
+        )
+        for i in self._out[:count].tolist():
+            number, row = int(numbers[i]), int(rows[i])
+            arc = self.arcs.get(number)
+            if arc is None:
+                if len(self.arcs) >= self._tracks:
+                    continue
+                arc = self.arcs[number] = Arc(int(t[row]))
+            if len(arc.kept) >= self._points:
+                continue
+            raw, raw_t = undo(z[row], int(t[row]), int(sensor[row]))
+            arc.kept.append((raw_t, int(sensor[row]), int(channels[row]), raw.copy()))
+            arc.last_ns = int(t[row])
+            arc.x = x[i].copy()
+            arc.object = int(objects[i])
+
+    def ripe(self, t_ns: int, length_ns: int) -> tuple[int, Arc] | None:
+        """The first arc that is ``length_ns`` old at ``t_ns``; it is kept no longer."""
+        for number, arc in self.arcs.items():
+            if t_ns - arc.first_ns >= length_ns:
+                return number, self.arcs.pop(number)
+        return None
