@@ -24,7 +24,7 @@ from fusionnode_hil.times import (
 )
 
 OMEGA = np.array([0.0, 0.0, 7.292115146706979e-5])
-"""Earth's rotation in ITRF axes, rad/s (IERS Conventions 2010, table 1.2); length of day held constant."""
+"""Earth's rotation about its pole, rad/s (IERS Conventions 2010, table 1.2); length of day held constant."""
 
 _ARCSEC = np.pi / 648_000.0
 _MJD_1970 = 40_587
@@ -35,6 +35,7 @@ class Orientation(NamedTuple):
 
     itrf_gcrf: FloatArray  # (T, 3, 3)
     gcrf_teme: FloatArray  # (T, 3, 3)
+    spin_itrf: FloatArray  # (T, 3) rad/s, about the celestial intermediate pole
 
 
 class EarthOrientation:
@@ -72,7 +73,7 @@ class EarthOrientation:
         polar = erfa.pom00(xp, yp, erfa.sp00(*tt))
         itrf_gcrf = polar @ _rotation_z(erfa.era00(*ut1)) @ celestial
         itrf_teme = polar @ _rotation_z(erfa.gmst82(*ut1))
-        return Orientation(itrf_gcrf, np.swapaxes(itrf_gcrf, -1, -2) @ itrf_teme)
+        return Orientation(itrf_gcrf, np.swapaxes(itrf_gcrf, -1, -2) @ itrf_teme, rotate(polar, OMEGA))
 
 
 @cache
@@ -92,10 +93,13 @@ def read_finals2000a(path: Path) -> FloatArray:
     return np.array(rows)
 
 
-def gcrf_from_itrf(itrf_gcrf: FloatArray, state: FloatArray) -> FloatArray:
-    """Position and velocity (..., T, 6) from ITRF to GCRF, m and m/s."""
+def gcrf_from_itrf(itrf_gcrf: FloatArray, state: FloatArray, spin: FloatArray = OMEGA) -> FloatArray:
+    """Position and velocity (..., T, 6) from ITRF to GCRF, m and m/s.
+
+    ``spin`` (T, 3): the axis Earth turns about, rad/s; polar motion is worth 0.7 mm/s in a low orbit.
+    """
     r, v = state[..., :3], state[..., 3:]
-    v = v + np.cross(OMEGA, r)
+    v = v + np.cross(spin, r)
     back = np.swapaxes(itrf_gcrf, -1, -2)
     return np.concatenate([rotate(back, r), rotate(back, v)], axis=-1)
 

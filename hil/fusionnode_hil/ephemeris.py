@@ -63,7 +63,8 @@ class Ephemeris:
         if self.frame == "GCRF":
             return state
         if self.frame == "ITRF":
-            return gcrf_from_itrf(orientation.at(t_ns).itrf_gcrf, state)
+            at = orientation.at(t_ns)
+            return gcrf_from_itrf(at.itrf_gcrf, state, at.spin_itrf)
         turn = orientation.at(t_ns).gcrf_teme if self.frame == "TEME" else _frame_bias().T
         return np.concatenate([rotate(turn, state[:, :3]), rotate(turn, state[:, 3:])], axis=1)
 
