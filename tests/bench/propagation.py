@@ -2,8 +2,8 @@
 
 ``python tests/bench/propagation.py [--orbits 40] [--degrees 20,36]``
 
-Needs brahe (``pip install brahe``) for the first and third table, the real data ($FUSIONNODE_DATA) for the second; what is
-not there is left out.
+Needs brahe (``pip install brahe``) for the first and third table, the real data ($FUSIONNODE_DATA) for the second;
+what is not there is left out.
 """
 
 from __future__ import annotations
