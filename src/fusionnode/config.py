@@ -359,6 +359,16 @@ class Journal(_Model):
     sync_ms: Annotated[float, Field(gt=0, le=1000)] = 10.0
 
 
+class State(_Model):
+    """Where the tracks outlive the node: a file written every ``interval_s`` and at a stop, taken up again at a start
+    unless it is older than ``max_age_s``. Without a directory a node starts empty.
+    """
+
+    directory: str | None = None
+    interval_s: Seconds = 30.0
+    max_age_s: Seconds = 86_400.0
+
+
 class Daemon(_Model):
     """Queues of the daemon."""
 
@@ -380,6 +390,7 @@ class Config(_Model):
     publish: Publish = Publish()
     journal: Journal = Journal()
     events: Events = Events()
+    state: State = State()
     daemon: Daemon = Daemon()
 
     @field_validator("site", "sensor")
@@ -455,6 +466,9 @@ def parse(text: str, path: Path) -> Config:
     journal = tree.get("journal")
     if isinstance(journal, dict) and isinstance(journal.get("directory"), str):
         journal["directory"] = str(folder / journal["directory"])
+    state = tree.get("state")
+    if isinstance(state, dict) and isinstance(state.get("directory"), str):
+        state["directory"] = str(folder / state["directory"])
     try:
         return Config.model_validate(tree)
     except ValidationError as error:

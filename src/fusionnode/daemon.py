@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import astropy_iers_data
 
@@ -35,9 +35,11 @@ from fusionnode.core.clock import Clock, DataClock, SystemClock
 from fusionnode.core.types import LinkRecord
 from fusionnode.link.inbox import Inbox, PortEvent
 from fusionnode.link.poller import Poller
+from fusionnode.record import state_file
 from fusionnode.record.entries import Finish, LinkEvent, Meta, QueueDrop
 from fusionnode.record.journal import Journal
 from fusionnode.record.replay import Replayable
+from fusionnode.record.state_file import Saver, StateError
 from fusionnode.release.outlet import Outlet
 
 SWITCH_INTERVAL_S = 0.0005
@@ -67,6 +69,9 @@ class Fusion(Replayable, Protocol):
 
     def summary(self) -> dict[str, object]:
         """Counters and tracks."""
+
+    def export_state(self) -> dict[str, Any]:
+        """A copy of what is to outlive the run."""
 
 
 Log = Callable[..., None]
@@ -143,7 +148,54 @@ def catalogue_report(known: KnownObjects, now_ns: int, config: Config) -> dict[s
     return report
 
 
-def run_meta(config: Config, config_text: str, stream_epoch: str, started_ns: int) -> Meta:
+def restore(pipeline: Pipeline, config: Config, now_ns: int, log: Log) -> bytes | None:
+    """Take up the saved state, if there is one of use; gives its bytes. One that is refused is kept aside."""
+    if config.state.directory is None:
+        return None
+    path = Path(config.state.directory) / state_file.NAME
+    if not path.exists():
+        log("state_none", file=str(path), consequence="starting empty")
+        return None
+    try:
+        state, data = state_file.read(path)
+        done = pipeline.import_state(state, now_ns)
+    except (StateError, ValueError) as error:
+        aside = state_file.put_aside(path)
+        text = str(error) if isinstance(error, StateError) else f"{path}: {error}"
+        log("state_refused", text=text, kept_as=str(aside), consequence="starting empty")
+        return None
+    log(
+        "state_restored",
+        file=str(path),
+        age_s=round((now_ns - state["t_ns"]) / 1e9, 1),
+        tracks=done.tracks,
+        **({"too_old": done.too_old} if done.too_old else {}),
+        **({"no_room": done.no_room} if done.no_room else {}),
+        **({"sensors_gone": done.sensors_gone} if done.sensors_gone else {}),
+    )
+    return data
+
+
+def restore_as_then(pipeline: Pipeline, journal: Path, meta: Meta) -> None:
+    """Take up the state that a journal's run went on from.
+
+    Raises:
+        StateError: the journal's copy of it is not there, or not what it was.
+    """
+    assert meta.restored_sha256 is not None
+    path = journal / state_file.copy_name(meta.restored_sha256)
+    state, data = state_file.read(path)
+    if hashlib.sha256(data).hexdigest() != meta.restored_sha256:
+        raise StateError(f"{path}: not the state that the run went on from")
+    try:
+        pipeline.import_state(state, meta.started_ns)
+    except ValueError as error:
+        raise StateError(f"{path}: {error}") from None
+
+
+def run_meta(
+    config: Config, config_text: str, stream_epoch: str, started_ns: int, restored: bytes | None = None
+) -> Meta:
     """How a run with this configuration begins now, on this computer."""
     catalogue = hashlib.sha256()
     for file in config.catalogue.files:
@@ -155,6 +207,7 @@ def run_meta(config: Config, config_text: str, stream_epoch: str, started_ns: in
         config_sha256=hashlib.sha256(config_text.encode()).hexdigest(),
         orientation_sha256=hashlib.sha256(Path(astropy_iers_data.IERS_A_FILE).read_bytes()).hexdigest(),
         catalogue_sha256=catalogue.hexdigest() if config.catalogue.files else None,
+        restored_sha256=None if restored is None else hashlib.sha256(restored).hexdigest(),
         config_text=config_text,
     )
 
@@ -205,18 +258,35 @@ def run(
         )
         stack.callback(outlet.close)
         outlet.start()
+        started_ns = clock.now_ns()
+        restored = restore(pipeline, config, started_ns, log)
+        saver = None
+        if config.state.directory is not None:
+            saver = Saver(
+                Path(config.state.directory) / state_file.NAME,
+                lambda text: log("state_saved_again") if text is None else log("state_not_saved", text=text),
+            )
+            stack.callback(saver.close)
         journal = None
         if config.journal.directory is not None:
+            meta = run_meta(config, text, stream_epoch, started_ns, restored)
+            if restored is not None and meta.restored_sha256 is not None:
+                state_file.write(
+                    Path(config.journal.directory) / state_file.copy_name(meta.restored_sha256), restored
+                )
             journal = Journal(
                 config.journal.directory,
-                run_meta(config, text, stream_epoch, clock.now_ns()),
+                meta,
                 segment_bytes=config.journal.segment_bytes,
                 sync_ms=config.journal.sync_ms,
                 on_alarm=lambda text: log("journal_stopped", text=text),
             )
             stack.callback(journal.close)
-        node = Node(config, clock, pipeline, outlet, journal, log)
+        pipeline.on_event = lambda event: log("event", **pipeline.encoder.event_fields(event))
+        node = Node(config, clock, pipeline, outlet, journal, log, saver)
         code = node.run(wake, debug=debug)
+        if saver is not None:
+            saver.close()
         if journal is not None:
             journal.close()
         outlet.close()
@@ -233,6 +303,7 @@ class Node:
     outlet: Outlet
     journal: Journal | None
     log: Log
+    saver: Saver | None = None
     _inbox: Inbox = field(init=False)
     _stopping: threading.Event = field(init=False, default_factory=threading.Event)
     _faults: list[tuple[str, BaseException]] = field(init=False, default_factory=list)
@@ -241,6 +312,7 @@ class Node:
     _set_back: bool = field(init=False, default=False)
     _looked: dict[str, object] | None = field(init=False, default=None)
     _look_at_ns: int = field(init=False, default=0)
+    _save_at_ns: int = field(init=False, default=0)
     _wait_s: float = field(init=False)
     _next_drop_log_ns: int = field(init=False, default=0)
 
@@ -338,6 +410,7 @@ class Node:
             if self.journal is not None:
                 self.journal.append_tick(t_ns)
             self.outlet.send(self.pipeline.tick(t_ns))
+            self._save()
             self._complain()
         if self._faults:
             return  # no more records came because a thread died: that is not a clean end
@@ -346,6 +419,17 @@ class Node:
         if self.journal is not None:
             digest = self.outlet.digest
             self.journal.append(Finish(t_ns, digest.messages, digest.hexdigest()))
+        self._save(at_once=True)
+
+    def _save(self, *, at_once: bool = False) -> None:
+        """Hand over a copy of what the pipeline knows, if it is time; another thread writes it."""
+        if self.saver is None:
+            return
+        mono_ns = clock_module.monotonic_ns()
+        if not at_once and (mono_ns < self._save_at_ns or self.saver.busy):
+            return
+        self._save_at_ns = mono_ns + round(self.config.state.interval_s * 1e9)
+        self.saver.save(self.pipeline.export_state())
 
     def _complain(self) -> None:
         """Tell the operator, soon at first and then at most once a minute, of inputs that are of no use."""

@@ -31,9 +31,11 @@ from fusionnode.intake.measure import Measurer
 from fusionnode.intake.ordering import Ordering
 from fusionnode.intake.watch import SensorWatch
 from fusionnode.release.wire import Message, StreamEncoder
+from fusionnode.track import state as track_state
 from fusionnode.track.engine import Engine, NumbaEngine
 from fusionnode.track.engine_filterpy import FilterpyEngine
 from fusionnode.track.rewind import Rewind
+from fusionnode.track.state import Restored
 from fusionnode.track.tracker import Tracker, merged
 
 SECOND_NS = 1_000_000_000
@@ -164,10 +166,12 @@ class Pipeline:
             self._take(decoder.finish(), t_ns)
         messages: list[Message] = []
         if t_ns > 0:
+            self._last_tick_ns = t_ns
             self._ordering.refuse_after(t_ns + self._believable_ns)
             messages = self._fuse(max(t_ns, self._ordering.newest_ns or 0), t_ns, last=True)
         self._tracker.finish()
-        if self.streaming:
+        # tracks that will go on when the node does have not ended
+        if self.streaming and self._config.state.directory is None:
             gone = [Tombstone(track, t_ns, REASON_NODE_STOPPED) for track in sorted(self._published)]
             messages += self.encoder.tombstones(gone)
         self._published.clear()
@@ -233,6 +237,47 @@ class Pipeline:
             }
             messages.append(self.encoder.heartbeat(t_ns, len(self._published), details))
         return messages
+
+    # -- what outlives it
+
+    def export_state(self) -> dict[str, Any]:
+        """A copy of what this node knows of objects and sensors, for `import_state` of another run."""
+        known = self.known
+        return {
+            "node": self._config.node.id,
+            "t_ns": self._last_tick_ns,
+            "released_to_ns": self._ordering.released_to_ns,
+            "tracker": track_state.export_state(
+                self._tracker, lambda row: -1 if known is None else known.object(row).sat_no
+            ),
+        }
+
+    def import_state(self, state: dict[str, Any], now_ns: int) -> Restored:
+        """Go on from another run's state; before anything else. Its tracks are published with the next tick.
+
+        If the state is older than ``state.max_age_s`` at ``now_ns`` (TAI), only its numbers are, not to be used again.
+
+        Raises:
+            ValueError: it is not such a state, or another node's; the text is one line.
+        """
+        try:
+            node, t_ns, released_ns, tracks = (
+                state[key] for key in ("node", "t_ns", "released_to_ns", "tracker")
+            )
+            begun = int(tracks["begun"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not the state of a node: {error!r}") from None
+        if node != self._config.node.id:
+            raise ValueError(f"the state of node {node!r}, not of {self._config.node.id!r}")
+        age_s = (now_ns - t_ns) / SECOND_NS
+        if age_s > self._config.state.max_age_s:
+            self._tracker.number_from(begun)
+            return Restored(0, len(tracks["slots"]), 0, [])
+        rows = {} if self.known is None else {n: row for row, n in enumerate(self.known.sat_no.tolist())}
+        done = track_state.import_state(self._tracker, tracks, lambda n: rows.get(n, -1), now_ns)
+        self._ordering.release(released_ns)
+        self._rewind.reset(released_ns)
+        return done
 
     # -- what there is to know
 

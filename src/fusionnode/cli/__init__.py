@@ -16,7 +16,7 @@ from importlib.metadata import entry_points
 
 from fusionnode import __version__
 
-COMMANDS = ("run", "process", "replay", "journal", "check", "warmup", "subscribe")
+COMMANDS = ("run", "process", "replay", "journal", "state", "check", "warmup", "subscribe")
 GROUP = "fusionnode.commands"
 
 EXIT_FAILED = 1
@@ -31,6 +31,7 @@ _CLEAR_ERRORS = (
     ("fusionnode.link.file_in", "FileError", EXIT_USAGE),
     ("fusionnode.link.zmq_in", "LinkError", EXIT_FAILED),
     ("fusionnode.record.journal", "JournalError", EXIT_FAILED),
+    ("fusionnode.record.state_file", "StateError", EXIT_FAILED),
     ("fusionnode.release.outlet", "OutletError", EXIT_FAILED),
 )
 

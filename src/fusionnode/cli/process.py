@@ -157,10 +157,14 @@ def _read(path: Path, outcomes: Outcomes, sensor_ids: Mapping[str, int]) -> Stru
 
 def _process_journal(path: Path, engine: Pipeline) -> int:
     """The last run's records, with the ticks it had. Gives the number of link records."""
+    from fusionnode import daemon
     from fusionnode.record.reader import one_run
     from fusionnode.record.replay import Replay
 
-    replay = Replay(one_run(path), engine)
+    run = one_run(path)
+    if run.meta.restored_sha256 is not None:
+        daemon.restore_as_then(engine, path, run.meta)
+    replay = Replay(run, engine)
     for _ in replay:
         pass
     if replay.finish is None and replay.last_tick_ns is not None:

@@ -45,7 +45,10 @@ def run(args: argparse.Namespace) -> int:
     for warning in (*faults, *warnings):
         print(f"fusionnode: warning: {args.journal}: {warning}", file=sys.stderr)
 
-    replay = Replay(journal, daemon.build_pipeline(config, args.config, meta.stream_epoch))
+    pipeline = daemon.build_pipeline(config, args.config, meta.stream_epoch)
+    if meta.restored_sha256 is not None:
+        daemon.restore_as_then(pipeline, args.journal, meta)
+    replay = Replay(journal, pipeline)
     digest = StreamDigest()
     try:
         out = None if args.out is None else args.out.open("wb")

@@ -99,6 +99,4 @@ def differences(meta: Meta, now: Meta) -> tuple[list[str], list[str]]:
         warnings.append("the Earth orientation is not that of the journal; states may differ")
     if meta.node_version != now.node_version:
         warnings.append(f"the journal is of version {meta.node_version}; states may differ")
-    if meta.restored_sha256 is not None:
-        faults.append("the run went on from a restored state, which the journal names but does not hold")
     return faults, warnings

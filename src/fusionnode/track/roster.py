@@ -62,6 +62,16 @@ class Roster:
         if row >= 0:
             self.track_of_object[row] = slot
 
+    @property
+    def free_slots(self) -> list[int]:
+        """Slots that were in use, the next one to be used last."""
+        return list(self._free)
+
+    def take_up(self, begun: int, free: list[int]) -> None:
+        """The picture holds tracks from before: so many numbers were given, these slots are free again."""
+        self.begun = max(self.begun, begun)
+        self._free = list(free)
+
     def release(self, slot: int) -> None:
         """Take the slot back."""
         self.identify(slot, -1)

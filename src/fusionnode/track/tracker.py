@@ -255,6 +255,46 @@ class Tracker:
         self._events = events + self._events
 
     @property
+    def sensor_names(self) -> list[str]:
+        """Names of sensors by index."""
+        return list(self._sensors)
+
+    @property
+    def watch(self) -> EventWatch | None:
+        """What tells events of objects, if anything does."""
+        return self._watch
+
+    @property
+    def free_slots(self) -> list[int]:
+        """Slots that were in use, the next one to be used last."""
+        return self._roster.free_slots
+
+    @property
+    def tick_ns(self) -> int:
+        """The grid that tracks without measurements are predicted on."""
+        return self._rules.tick_ns
+
+    @property
+    def coast_limit_ns(self) -> int:
+        """How long a track may go unseen."""
+        return int(self._config.coast_limit_s * 1e9)
+
+    def take_up(self, begun: int, free: list[int]) -> None:
+        """The picture holds tracks from before: so many numbers were given, these slots are free again."""
+        self._roster.take_up(begun, free)
+
+    def identify(self, slot: int, row: int) -> None:
+        """The track in ``slot`` is the catalogued object ``row``; -1: it is none."""
+        self._roster.identify(slot, row)
+
+    def wake(self, states: StructArray) -> None:
+        """Look at once at what is due, and tell TRACK_STATE[n]."""
+        watch = self._watch
+        self._next_due = min(int(earliest_due(self.picture)), NEVER if watch is None else watch.next_ns)
+        if len(states):
+            self._events.append(states)
+
+    @property
     def begun(self) -> int:
         """Tracks begun so far, tentative ones included."""
         return self._roster.begun
