@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from fusionnode.track.dynamics import coarse_step
+from fusionnode.track.dynamics import MU
 from fusionnode.track.identity import MERGE_M
 from fusionnode.track.picture import Picture
 from fusionnode.track.tracker import Tracker
@@ -17,6 +17,8 @@ I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 
 _NEIGHBOURS = 4
+_STEPS = 4
+_FAR_M = 1e30
 _FIELDS = ("x", "P", "epoch", "last_ob", "status", "hits", "object")
 
 
@@ -73,8 +75,8 @@ def names_of(tracker: Tracker, before: Standing, then: I64, begun: int) -> Named
     successor: dict[int, int] = {}
     if len(missing) and len(slots):
         t_ns = int(max(picture.epoch[slots].max(), before.values["epoch"].max()))
-        now = _at(tracker, picture.x[slots], picture.epoch[slots], t_ns)
-        lost = _at(tracker, before.values["x"][missing], before.values["epoch"][missing], t_ns)
+        now = _at(picture.x[slots], picture.epoch[slots], t_ns)
+        lost = _at(before.values["x"][missing], before.values["epoch"][missing], t_ns)
         pairs = _pairs(lost, now, before.values["P"][missing], picture.P[slots])
         found_again: set[int] = set()
         for _, i, j in pairs:
@@ -101,14 +103,23 @@ def _slots(picture: Picture) -> I64:
     return slots[np.argsort(picture.number[slots], kind="stable")]
 
 
-def _at(tracker: Tracker, x: F64, epoch_ns: I64, t_ns: int) -> F64:
-    """States (n, 6) taken to ``t_ns`` roughly."""
-    out = np.array(x)
-    for row, epoch in zip(out, epoch_ns.tolist(), strict=True):
-        r, v = row[:3].copy(), row[3:].copy()
-        coarse_step(r, v, (t_ns - epoch) * 1e-9, tracker.model)
-        row[:3], row[3:] = r, v
-    return out
+def _at(x: F64, epoch_ns: I64, t_ns: int) -> F64:
+    """States (n, 6) taken from their epochs (n,) to ``t_ns``, as if the Earth were a point: what that leaves out is the
+    same for two tracks of one object.
+    """
+    h = ((t_ns - epoch_ns) * (1e-9 / _STEPS))[:, None]
+
+    def slope(state: F64) -> F64:
+        r = state[:, :3]
+        pull = -MU * r / np.linalg.norm(r, axis=1, keepdims=True) ** 3
+        return np.hstack([state[:, 3:], pull])
+
+    for _ in range(_STEPS):
+        k1 = slope(x)
+        k2 = slope(x + 0.5 * h * k1)
+        k3 = slope(x + 0.5 * h * k2)
+        x = x + h / 6.0 * (k1 + 2.0 * k2 + 2.0 * k3 + slope(x + h * k3))
+    return np.asarray(np.nan_to_num(x, nan=_FAR_M, posinf=_FAR_M, neginf=_FAR_M))
 
 
 def _pairs(then: F64, now: F64, P_then: F64, P_now: F64) -> list[tuple[float, int, int]]:

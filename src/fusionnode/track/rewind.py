@@ -38,7 +38,7 @@ MOST_BYTES = 256 << 20
 CREDIT_PER_S = 10_000.0
 CREDIT_PER_MEASUREMENT = 2.0
 LEAST_CREDIT = 20_000.0
-"""Measurements that may be replayed: so many a second, for each that came on time, and saved up."""
+"""Measurements that may be replayed: so many a second, for each that came, and saved up."""
 _LONG_AGO = -(1 << 62)
 _SAME_NS = 120_000_000_000
 """Two manoeuvres of a track that are told within the same so many nanoseconds are one."""
@@ -154,6 +154,12 @@ class Rewind:
         if too_late.any():
             self._count(measurements[too_late], Outcome.LATE)
             measurements = measurements[~too_late]
+        self._credit += CREDIT_PER_MEASUREMENT * len(measurements)
+        room = self._most_logged - sum(map(len, self._waiting))
+        if len(measurements) > room:
+            self.overflows += 1
+            self._count(measurements[room:], Outcome.LATE)
+            measurements = measurements[:room]
         if len(measurements):
             self._waiting.append(measurements)
 
@@ -162,20 +168,26 @@ class Rewind:
         if self._credited_ns:
             self._credit += max(t_ns - self._credited_ns, 0) * 1e-9 * CREDIT_PER_S
         self._credited_ns = max(t_ns, self._credited_ns)
+        most = 2.0 * self._logged
         if self._waiting:
-            late = np.concatenate(self._waiting)
-            if int(late["t_meas_ns"].min()) > self._seen_ns:
-                self._waiting = []
-                self._append(late)
+            oldest_ns = min(int(batch["t_meas_ns"].min()) for batch in self._waiting)
+            if oldest_ns > self._seen_ns:
+                self._append(self._take_waiting())
                 return
-            mark = self._mark_before(int(late["t_meas_ns"].min()))
-            coasts = len(self._tracker.slots()) * (self._seen_ns - max(mark.t_ns, 0)) * 1e-9 / self._coast_s
-            cost = self._taken - mark.taken + len(late) + min(coasts, float(self._taken))
+            mark = self._mark_before(oldest_ns)
+            span_s = min(self._seen_ns - mark.t_ns, 2 * self._age_ns) * 1e-9
+            coasts = len(self._tracker.slots()) * span_s / self._coast_s
+            cost = self._taken - mark.taken + sum(map(len, self._waiting)) + coasts
+            most = 2.0 * cost
             if at_once or cost <= self._credit:
                 self._credit = max(self._credit - cost, 0.0)
-                self._waiting = []
-                self._replay(mark, late)
-        self._credit = min(self._credit, max(LEAST_CREDIT, 2.0 * self._logged))
+                self._replay(mark, self._take_waiting())
+        self._credit = min(self._credit, max(LEAST_CREDIT, most))
+
+    def _take_waiting(self) -> StructArray:
+        late = np.concatenate(self._waiting)
+        self._waiting = []
+        return late
 
     def _append(self, late: StructArray) -> None:
         """Take late ones that nothing newer came before."""
