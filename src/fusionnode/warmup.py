@@ -71,7 +71,7 @@ def compile_kernels() -> None:
 
 
 def _pass(config: Config, orientation: EarthOrientation, start_ns: int) -> StructArray:
-    """Three objects, 700 m and 50 km apart at first, over all three sensors for twenty seconds, with a detection of nothing."""
+    """Three objects, 700 m and 50 km apart, over all three sensors for twenty seconds, and a detection of nothing."""
     pole = orientation.pole(np.array([start_ns]))[0]
     gravity = model(6, pole)
     out = []
