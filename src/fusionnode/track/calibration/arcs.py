@@ -209,7 +209,7 @@ def solve_linear(arc: Linear, points: Points, spread: Spread, prior: Prior) -> S
     return Solved(
         arc.sensors, information, weighted + information @ b, sums, arc.x + unknown[:6], arc.along_m_s2 + float(unknown[6]),
         b.reshape(k, BIASES), rms, iteration + 1,
-        float(np.count_nonzero(weight > 0.5) / max(np.count_nonzero(has), 1)),
+        int(np.count_nonzero(weight > 0.5)) / max(int(np.count_nonzero(has)), 1),
     )  # fmt: skip
 
 

@@ -168,7 +168,8 @@ class SensorTruth:
         self._high = max(self._high, int(picture.high[0]))
         numbers = picture.number[slots]
         note_updates(
-            self._w, self._tally, n, slots, log.row, numbers, log.x, log.P, log.used, log.nis, log.sensors, self._widened, ms
+            self._w, self._tally, n, slots, log.row, numbers, log.x, log.P, log.used, log.nis, log.sensors,
+            log.taken, self._widened, ms,
         )  # fmt: skip
         if self._collecting:
             self._collector.take(
