@@ -273,16 +273,21 @@ class Tracking(_Model):
 class Calibration(_Model):
     """The truth about the sensors: biases, noise, and whether a sensor still makes sense.
 
-    Biases come from the orbits of tracks over ``arc_h`` hours, one point in ``spacing_s`` of each; before anything is known they have the
-    sigmas given here. A bias is corrected if its own sigma is below ``apply_below`` of the sensor's configured sigma. A sensor is judged over at least ``trust_tracks`` tracks
-    by its NIS per degree of freedom: from ``suspect_ratio`` on it is suspect (sigmas times ``suspect_factor``) or, if ``isolate`` is on and others agree
-    against it, isolated; trust comes back after ``clear_s`` below ``clear_ratio``.
+    Biases come from the orbits of tracks over ``arc_h`` hours, one point in ``spacing_s`` of each; before anything is
+    known they have the sigmas given here. ``objects`` are catalogue numbers of calibration objects: their orbits are
+    tied to the catalogue as closely as its sigmas say. A bias is corrected if its own sigma is below ``apply_below`` of
+    the sensor's configured sigma. With ``adapt_noise``, sigmas are scaled to what the innovations are, within bounds.
+
+    A sensor is judged over at least ``trust_tracks`` tracks by its NIS per degree of freedom: from ``suspect_ratio`` on
+    it is suspect (sigmas times ``suspect_factor``) or, if ``isolate`` is on and others agree against it, isolated; trust
+    comes back after ``clear_s`` below ``clear_ratio``.
     """
 
     enabled: bool = True
     estimate_biases: bool = True
     apply_biases: bool = True
     apply_below: Annotated[float, Field(gt=0, le=10)] = 0.5
+    objects: tuple[Annotated[int, Field(ge=1, le=999_999_999)], ...] = ()
     adapt_noise: bool = False
     noise_scale_min: Annotated[float, Field(ge=0.01, le=1)] = 0.5
     noise_scale_max: Annotated[float, Field(ge=1, le=1000)] = 10.0

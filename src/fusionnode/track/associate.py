@@ -22,9 +22,11 @@ from fusionnode.track.noise import learn as learn_noise
 from fusionnode.track.noise import shape_noise
 from fusionnode.track.picture import touch
 from fusionnode.track.select import pairs_of_scan
+from fusionnode.track.sensing import FIRST_COLUMN
 
 _RANGE, _ANGLES, _RATE = int(Channel.RANGE), int(Channel.ANGLES), int(Channel.RANGE_RATE)
 
+_VAR = FIRST_COLUMN + 17
 _LN_2PI = float(np.log(2.0 * np.pi))
 _OUTLIER_RANGE = 2.0 * float(np.log(1.0e7 / 0.03))
 _OUTLIER_RATE = 2.0 * float(np.log(1.0e4 / 0.03))
@@ -58,6 +60,7 @@ class Log(NamedTuple):
     nis: npt.NDArray[np.float64]
     used: npt.NDArray[np.uint8]  # Channel bits
     exist: npt.NDArray[np.float64]
+    taken: npt.NDArray[np.float64]  # (m, 4) variances of the channels that the update was made with
 
 
 class Room(NamedTuple):
@@ -86,6 +89,7 @@ def make_log(n: int) -> Log:
         np.zeros(n),
         np.zeros(n, np.uint8),
         np.zeros(n),
+        np.zeros((n, 4)),
     )
 
 
@@ -174,6 +178,10 @@ def commit(picture, room, pair, ms, rules, log):
     log.nis[n] = trials.nis[pair]
     log.used[n] = trials.used[pair]
     log.exist[n] = room.exist[pair]
+    for c in range(4):
+        log.taken[n, c] = ms.z[row, _VAR + c]
+        if rules.shaped:
+            log.taken[n, c] = trials.noise[pair, c] + trials.noise[pair, 4 + c]
     log.made[0] = n + 1
     return changed or picture.hits[slot] >= picture.review[slot]
 

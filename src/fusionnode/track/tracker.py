@@ -13,7 +13,15 @@ import numpy.typing as npt
 from fusionnode.config import Config
 from fusionnode.core.outcome import Outcome, Outcomes
 from fusionnode.core.schema import REASON_DROPPED, REASON_MERGED
-from fusionnode.core.types import TRACK_STATE, Channel, ObjectEvent, Status, StructArray, Tombstone
+from fusionnode.core.types import (
+    TRACK_STATE,
+    Channel,
+    KnownObject,
+    ObjectEvent,
+    Status,
+    StructArray,
+    Tombstone,
+)
 from fusionnode.track import coefficients, dynamics
 from fusionnode.track.associate import (
     Log,
@@ -125,6 +133,10 @@ class Prior(Protocol):
         """State (6,) and covariance (6, 6) of one object, if there is a prediction."""
         ...
 
+    def object(self, row: int) -> KnownObject | None:
+        """What an object is called."""
+        ...
+
     def correlate(
         self, x: npt.NDArray[np.float64], P: npt.NDArray[np.float64], t_ns: int, gate: float
     ) -> tuple[int, float] | None:
@@ -188,7 +200,7 @@ class Tracker:
         self._watch = (
             EventWatch(config, self.picture, self._engine, self._merge) if config.events.enabled else None
         )
-        self.truth = SensorTruth(config, config.tracking.max_tracks)
+        self.truth = SensorTruth(config, config.tracking.max_tracks, known)
 
     # -- what it offers
 
@@ -232,6 +244,10 @@ class Tracker:
                 self._room = make_room(len(self.picture.active), 2 * len(self._room.slots))
             slots = self._room.slots[:n].copy()
         return sight(self.picture, self._engine, self._rules, measurement, slots)
+
+    def solve_arcs(self, t_ns: int) -> None:
+        """Let the sensors' biases be known from all there is up to ``t_ns``, arcs that are short yet included."""
+        self.truth.solve_all(t_ns, self._dynamics_at)
 
     def take(self) -> list[Event]:
         """What happened to tracks since the last call: states and tombstones, without events of objects."""

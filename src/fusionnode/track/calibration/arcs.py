@@ -29,13 +29,14 @@ BIASES = 4
 HUBER = 2.5
 REDESCEND = 6.0
 """A point further off than this, in sigma of its wander, does not count."""
-MOST_ITERATIONS = 30
+MOST_ITERATIONS = 40
 MOST_ORBITS = 8
 STRAIGHT_M = 50.0
 """An orbit is gone through anew where the solution moves it by more than this: less is linear over days."""
 _ARC_S2 = 1e10
-SETTLED = 0.02
-"""A step of less than this, in sigma, is the last one."""
+SETTLED = 0.05
+NEARLY_SETTLED = 0.3
+"""A step of less than this, in sigma, is the last one; or of less than that, when there were enough."""
 _RANGE, _ANGLES = int(Channel.RANGE), int(Channel.ANGLES)
 
 Propagate = Callable[[F64, int, I64, float], Flow]
@@ -83,6 +84,7 @@ class Solved(NamedTuple):
     biases: F64  # (k, 4) with the prior
     rms_sigma: float  # of the points that count, in sigma
     iterations: int
+    settled: bool
     kept: float  # part of the channels' points that count
 
 
@@ -92,6 +94,7 @@ class Prior(NamedTuple):
     information: F64
     value: F64
     along_sigma_m_s2: float
+    orbit: tuple[F64, F64] | None = None  # state (6,) at the first point and its information (6, 6), from outside
 
 
 class Linear(NamedTuple):
@@ -151,7 +154,7 @@ def solve(
             return None
         moved = float(np.linalg.norm(solved.x[:3] - arc.x[:3])) + abs(solved.along_m_s2 - along) * _ARC_S2
         if moved < STRAIGHT_M:
-            return arc, solved
+            return (arc, solved) if solved.settled else None
         x0, along = solved.x, solved.along_m_s2
     return None
 
@@ -173,9 +176,12 @@ def solve_linear(arc: Linear, points: Points, spread: Spread, prior: Prior) -> S
     unknown = np.concatenate([np.zeros(7), prior.value])
     own_prior = np.zeros((len(unknown), len(unknown)))
     own_prior[6, 6] = 1.0 / prior.along_sigma_m_s2**2
+    assumed = np.concatenate([np.zeros(6), [-arc.along_m_s2], prior.value])
+    if prior.orbit is not None:
+        assumed[:6] = prior.orbit[0] - arc.x
+        own_prior[:6, :6] = prior.orbit[1]
     whole_prior = own_prior.copy()
     whole_prior[7:, 7:] = prior.information
-    assumed = np.concatenate([np.zeros(6), [-arc.along_m_s2], prior.value])
     weight = np.where(has, 1.0, 0.0)
     expected = np.sqrt(plain**2 + s[passage] ** 2)
     wide = np.inf
@@ -197,8 +203,6 @@ def solve_linear(arc: Linear, points: Points, spread: Spread, prior: Prior) -> S
         unknown = unknown + step
         if wide == 1.0 and iteration > 3 and np.max(np.abs(step) / np.sqrt(np.diag(covariance))) < SETTLED:
             break
-    else:
-        return None
     y = arc.y - arc.design @ unknown
     sums, rms = _sums(
         y, arc.design, covariance, weight, points, s * np.sqrt(loose), q, spread, sensor_of, n_pass
@@ -208,8 +212,8 @@ def solve_linear(arc: Linear, points: Points, spread: Spread, prior: Prior) -> S
     b = unknown[7:]
     return Solved(
         arc.sensors, information, weighted + information @ b, sums, arc.x + unknown[:6], arc.along_m_s2 + float(unknown[6]),
-        b.reshape(k, BIASES), rms, iteration + 1,
-        float(np.count_nonzero(weight > 0.5) / max(np.count_nonzero(has), 1)),
+        b.reshape(k, BIASES), rms, iteration + 1, bool(np.max(np.abs(step) / np.sqrt(np.diag(covariance))) < NEARLY_SETTLED),
+        int(np.count_nonzero(weight > 0.5)) / max(int(np.count_nonzero(has)), 1),
     )  # fmt: skip
 
 

@@ -107,14 +107,27 @@ class BiasEstimator:
         """By how much the arcs' squared differences exceed what their sigmas allow; at least 1."""
         return max(1.0, float((PRIOR_FREEDOM + self._agreement[0]) / (PRIOR_FREEDOM + self._agreement[1])))
 
-    def add(self, points: Points, x0: F64, t0_ns: int, propagate: Propagate) -> Solved | None:
-        """Solve an arc and take in what it tells; None (and counted) where it cannot be solved."""
+    def add(
+        self,
+        points: Points,
+        x0: F64,
+        t0_ns: int,
+        propagate: Propagate,
+        reference: tuple[F64, F64] | None = None,
+    ) -> Solved | None:
+        """Solve an arc and take in what it tells; None (and counted) where it cannot be solved.
+
+        ``x0`` (6,): about where the object was at ``t0_ns``, the time of the first point. ``reference``: its state (6,) and
+        covariance (6, 6) then, as somebody else knows them.
+        """
         self._told = None
         self.forget(int(points.t[-1]))
         sensors = np.unique(points.sensor)
         at = (sensors[:, None] * BIASES + np.arange(BIASES)).reshape(-1)
         value, covariance = self.joint()
-        prior = Prior(np.linalg.inv(covariance[np.ix_(at, at)]), value[at], self._limits.along_sigma_m_s2)
+        outside = None if reference is None else (reference[0], np.linalg.inv(reference[1]))
+        own = np.linalg.inv(covariance[np.ix_(at, at)])
+        prior = Prior(own, value[at], self._limits.along_sigma_m_s2, outside)
         found = solve(points, x0, t0_ns, propagate, self.spread(), prior, self._limits.inertial)
         solved = None
         if found is not None:
@@ -123,7 +136,7 @@ class BiasEstimator:
             spread = self.spread()
             self._add_sums(found[1].sums, -1.0)
             solved = solve_linear(found[0], points, spread, prior)
-        if solved is None:
+        if solved is None or not solved.settled:
             self.failed += 1
             return None
         self._compare(solved, value[at], covariance[np.ix_(at, at)])
@@ -138,6 +151,7 @@ class BiasEstimator:
     def forget(self, t_ns: int) -> None:
         """Let what is known age to ``t_ns``, TAI; it never gets younger."""
         if self.t_ns and t_ns > self.t_ns:
+            self._told = None
             keep = float(np.exp(-(t_ns - self.t_ns) / (self._limits.memory_days * DAY_NS)))
             for sums in (
                 self.information,

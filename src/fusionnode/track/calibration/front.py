@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fusionnode.config import Config, Sensor
-from fusionnode.core.types import Channel, StructArray
+from fusionnode.core.types import Channel, KnownObject, StructArray
 from fusionnode.track.associate import Log, Measurements, Room
 from fusionnode.track.calibration.bias import BiasEstimator, Limits
 from fusionnode.track.calibration.collect import Collector
@@ -51,16 +51,30 @@ Trial = Callable[[Measurements], tuple[I64, I64, F64, I64]]
 """Tries measurements of one scan against the tracks and updates none: rows, slots, NIS and track numbers of the pairs."""
 
 
+class Reference(Protocol):
+    """What is asked of the catalogue about objects that serve for calibration."""
+
+    def object(self, row: int) -> KnownObject | None:
+        """What catalogue row ``row`` is called."""
+        ...
+
+    def prior(self, row: int, t_ns: int) -> tuple[F64, F64] | None:
+        """Its state (6,) and covariance (6, 6), if there is a prediction."""
+        ...
+
+
 class SensorTruth:
     """Biases, noise and trust of all sensors of a station.
 
     Args:
         config: the station's configuration.
         slots: capacity of the picture.
+        reference: the catalogue, for the orbits of calibration objects.
     """
 
-    def __init__(self, config: Config, slots: int) -> None:
+    def __init__(self, config: Config, slots: int, reference: Reference | None = None) -> None:
         c = self._config = config.calibration
+        self._reference = reference if c.objects else None
         self._names = list(config.sensor)
         sensors = list(config.sensor.values())
         n = len(sensors)
@@ -168,7 +182,8 @@ class SensorTruth:
         self._high = max(self._high, int(picture.high[0]))
         numbers = picture.number[slots]
         note_updates(
-            self._w, self._tally, n, slots, log.row, numbers, log.x, log.P, log.used, log.nis, log.sensors, self._widened, ms
+            self._w, self._tally, n, slots, log.row, numbers, log.x, log.P, log.used, log.nis, log.sensors,
+            log.taken, self._widened, ms,
         )  # fmt: skip
         if self._collecting:
             self._collector.take(
@@ -259,9 +274,18 @@ class SensorTruth:
                 orbit = Orbit(model(t_ns))
                 first = int(points.t[0])
                 x0 = orbit.flow(ripe[1].x, ripe[1].last_ns, np.array([first]), 0.0).x[0]
-                self.biases.add(points, x0, first, orbit.flow)
+                self.biases.add(points, x0, first, orbit.flow, self._known_orbit(ripe[1].object, first))
                 solved = True
         return solved
+
+    def _known_orbit(self, row: int, t_ns: int) -> tuple[F64, F64] | None:
+        """Where a calibration object was, and how well that is known; None of any other object."""
+        if self._reference is None or row < 0:
+            return None
+        known = self._reference.object(row)
+        if known is None or known.sat_no not in self._config.objects:
+            return None
+        return self._reference.prior(row, t_ns)
 
     def _judge(self, t_ns: int, trial: Trial) -> bool:
         for batch in self._aside:

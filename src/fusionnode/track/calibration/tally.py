@@ -1,8 +1,11 @@
 """What every update says of its sensor, gathered in compiled code: a tally of innovations, by sensor and by visit.
 
 An innovation is worked back from the state after the update: with posterior residual e, R of the channel and h P h' of the
-posterior, the innovation is y = e R / (R - h P h') and its variance S = R^2 / (R - h P h'). So the filter
-need not give more than it gives anyway. A channel that was left out has y = e, S = R + h P h'.
+posterior, the innovation is y = e R / (R - h P h') and its variance S = R^2 / (R - h P h'). So the filter need not give
+more than it gives anyway. A channel that was left out has y = e, S = R + h P h'.
+
+R there is what the update was made with. A sensor is judged by the sigma that is configured for it (or came with the
+detection): a filter that widens its R to what comes in must not make the sensor look well.
 """
 
 from __future__ import annotations
@@ -105,9 +108,9 @@ def note_visit(tally, track, sensor, before, t_ns, ratio):
 
 
 @kernel
-def note_updates(W, tally, n, slots, rows, numbers, x, P, used, nis, seen_by, widened, ms):
+def note_updates(W, tally, n, slots, rows, numbers, x, P, used, nis, seen_by, taken, widened, ms):
     """Take in ``n`` updates in their order: slot, row of ``ms``, track, posterior ``x`` (n, 6) and ``P`` (n, 36), channels
-    used, NIS, sensors that saw the track (bits). ``widened`` (S,): by how much the verdict on a sensor widens its sigmas;
+    used, NIS, sensors that saw the track (bits), variances taken (n, 4). ``widened`` (S,): by how much the verdict on a sensor widens its sigmas;
     it is judged without.
     """
     L = LANES
@@ -149,20 +152,21 @@ def note_updates(W, tally, n, slots, rows, numbers, x, P, used, nis, seen_by, wi
                     continue
                 freedom += 1
                 r = W[VAR + c * L + m]
+                was = taken[i, c]
                 part = 0.0
                 for j in range(6):
                     for k in range(6):
                         part += W[H + (6 * c + j) * L + m] * P[i, 6 * j + k] * W[H + (6 * c + k) * L + m]
-                part /= r
+                part /= was
                 e = W[Y + c * L + m]
                 if used[i] & bit:
                     if part > NOT_MUCH:
                         continue
                     yc = e / (1.0 - part)
-                    s = r / (1.0 - part)
+                    s = r + was * part / (1.0 - part)
                 else:
                     yc = e
-                    s = r * (1.0 + part)
+                    s = r + was * part
                 y[c] = yc / np.sqrt(r)
                 sum2 += yc * yc / max(s - r * (1.0 - narrow), r * narrow)
                 told += 1
@@ -176,7 +180,7 @@ def note_updates(W, tally, n, slots, rows, numbers, x, P, used, nis, seen_by, wi
                 tally.square_n[sensor, c] += 1.0
                 if follows and depth >= 2 and np.isfinite(tally.newest[slot, c] + tally.newest[slot, 4 + c]):
                     d = y[c] - 2.0 * tally.newest[slot, c] + tally.newest[slot, 4 + c]
-                    g = min(part, NOT_MUCH)
+                    g = part if used[i] & bit else 0.0
                     d2 = d * d / (6.0 + 6.0 * g + 2.0 * g * g)
                     d2 = min(d2, CLIP * CLIP * max(tally.white[sensor, c], 1e-8)) / CLIPPED
                     share = max(NOISE_MEMORY, 1.0 / (tally.white_n[sensor, c] + 1.0))
