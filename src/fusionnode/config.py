@@ -306,7 +306,11 @@ class Calibration(_Model):
 
 
 class Catalogue(_Model):
-    """Known objects: priors for initiation and names for tracks."""
+    """Known objects: priors for initiation and names for tracks.
+
+    ``new_object_ratio``: objects that the sensors see and the catalogue does not have, for each that it has. A track gets
+    the name of an object that it is with at least ``name_probability``.
+    """
 
     files: tuple[str, ...] = ()
     max_age_days: Positive = 30.0
@@ -314,6 +318,8 @@ class Catalogue(_Model):
     sigma_along_m: Positive = 3_000.0
     sigma_cross_m: Positive = 1_000.0
     sigma_along_growth_m_per_day: NonNegative = 3_000.0
+    new_object_ratio: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.05
+    name_probability: Annotated[float, Field(ge=0.5, lt=1, allow_inf_nan=False)] = 0.95
     initiate: bool = True
 
 
