@@ -1,8 +1,8 @@
 """How probable it is that a track, or a tracklet, is a certain known object, or none of those known.
 
-Bayes' rule over the catalogued objects near it and one further hypothesis: that it is an object which the catalogue does
-not have. How densely such objects lie around a state is taken from the catalogue itself: as its own objects do, times the
-ratio of unknown to known ones.
+Bayes' rule over the catalogued objects near it and one further hypothesis: that it is an object which the catalogue
+does not have. How densely such objects lie around a state is taken from the catalogue itself: as its own objects do,
+times the ratio of unknown to known ones.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ I64 = npt.NDArray[np.int64]
 
 GM_M3_S2: Final = 3.986004418e14
 TAILS: Final = ((0.85, 1.0), (0.15, 16.0))
-"""Element sets are worse than they should be now and then: weight and factor of variance of a mixture of two Gaussians."""
+"""Element sets are worse than they should be now and then: weight and factor of variance of two Gaussians."""
 SHELL_M: Final = 50_000.0
 SHELL_RATIO: Final = 0.01
-"""Objects within this, or this times its distance from the Earth's centre, of a place's height are counted for its density."""
+"""Objects within this of a place's height, or this times its distance from the centre, count for its density."""
 BAND: Final = 0.1
 """And within this of its sine of latitude."""
 KERNEL_M_S: Final = 500.0
@@ -36,7 +36,7 @@ RATE_FACTOR: Final = 0.5
 
 class Correlation(NamedTuple):
     """Who it may be: rows of the catalogue, the likeliest first, each with its probability and squared distance (of the
-    prior's own covariance), and the probability that it is none of the catalogue's objects. All probabilities together are 1.
+    prior's own covariance), and the probability that it is none of the catalogue's objects. Together they are 1.
     """
 
     rows: I64
@@ -141,8 +141,8 @@ class Direction(NamedTuple):
 
 
 def seen_from(direction: Direction, x: F64, light_s: float) -> tuple[F64, F64]:
-    """Coordinates and rates (4,: lon, lat, their rates) of a state (6,) in the tangent plane of ``direction``, and their
-    derivatives by the state (4, 6). ``light_s``: by how much earlier the object was seen.
+    """Lon, lat and their rates (4,) of a state (6,) in the tangent plane of ``direction``, and their derivatives by the
+    state (4, 6). ``light_s``: by how much earlier the object was seen.
     """
     d = x[:3] - x[3:] * light_s - direction.site_r
     v = x[3:] - direction.site_v

@@ -254,7 +254,7 @@ class KnownObjects:
         if len(rows) == 0:
             return NOBODY
         measured = direction.value.T.reshape(4)
-        own = np.kron(direction.cov, np.eye(2))
+        own: F64 = np.kron(direction.cov, np.eye(2)).astype(np.float64)
         found: list[tuple[int, float, float]] = []
         for row in rows.tolist():
             prior = self.prior(row, direction.t_ns)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fusionnode.core.types import Channel, StructArray
 from fusionnode.track.angles_fit import fit_directions
-from fusionnode.track.dynamics import MU, RADIUS
+from fusionnode.track.dynamics import MU, RADIUS, Dynamics
 from fusionnode.track.gooding import vary_ranges
 from fusionnode.track.kepler import kepler, lambert
 from fusionnode.track.sensing import COLUMNS, LIGHT_M_S
@@ -70,7 +70,7 @@ def thinned(tracklet: StructArray, most: int) -> StructArray:
     return tracklet[np.unique(np.linspace(0, len(tracklet) - 1, most).round().astype(np.int64))]
 
 
-def refine(tracklet: StructArray, x: F64, W: F64, model: object, most: int = 40) -> Orbit | None:
+def refine(tracklet: StructArray, x: F64, W: F64, model: Dynamics, most: int = 40) -> Orbit | None:
     """Least squares through all of ``tracklet`` (MEASUREMENT[n]) from ``x`` (6,) at its last time on; None where it
     does not converge to a possible orbit.
 
@@ -185,7 +185,7 @@ def _at_reception(x: F64, range_m: float, delay: float) -> F64:
 
 def gooding(three: StructArray, ranges_m: tuple[float, float]) -> F64 | None:
     """State (6,) at the last of three measurements such that the orbit passes through all three directions; from
-    guesses ``ranges_m`` of the ranges at the first and the last. None if that does not converge (see `gooding.vary_ranges`).
+    guesses ``ranges_m`` of the ranges at the first and the last. None if it does not converge (`gooding.vary_ranges`).
     """
     x = np.zeros(6)
     found = vary_ranges(
@@ -201,7 +201,7 @@ def gooding(three: StructArray, ranges_m: tuple[float, float]) -> F64 | None:
     return x if found else None
 
 
-def solutions(tracklet: StructArray, W: F64, model: object, more: tuple[F64, ...] = ()) -> list[Orbit]:
+def solutions(tracklet: StructArray, W: F64, model: Dynamics, more: tuple[F64, ...] = ()) -> list[Orbit]:
     """Orbits through a tracklet of at least three directions, MEASUREMENT[n] in time order, the best first.
 
     Different ones where the data allow them; none where they allow none, or where the arc is too short for any.

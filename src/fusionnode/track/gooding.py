@@ -19,8 +19,8 @@ _AHEAD = 1e-5
 
 @kernel
 def _misses(t, R, L, plane, delay, logs, miss, x):
-    """How far the orbit with ranges exp(``logs``) (2,) at the ends passes from the middle direction, into ``miss`` (2,),
-    rad; and its state at the last time into ``x`` (6,). False where there is no such orbit, or it is behind.
+    """How far the orbit with ranges exp(``logs``) (2,) at the ends passes from the middle direction, rad, into ``miss``
+    (2,); its state at the last time into ``x`` (6,). False where there is no such orbit, or it is behind.
     """
     rho1 = np.exp(logs[0])
     rho3 = np.exp(logs[1])
@@ -66,11 +66,11 @@ def _misses(t, R, L, plane, delay, logs, miss, x):
 def vary_ranges(t, R, L, plane, delay, logs, furthest, x):
     """Newton's method in the logarithms of the ranges at both ends, steps cut back until they help.
 
-    ``t`` (3,): times, s. ``R``, ``L`` (3, 3): sites, m, and lines of sight. ``plane`` (2, 3): unit vectors of the middle
-    direction's tangent plane. ``delay`` (3,): s the object was seen earlier for each m of range. ``logs`` (2,): ln of the
-    ranges to begin with, m; changed. ``furthest``: ln of the largest range. Fills ``x`` (6,), the state at the last
-    time; says if the orbit meets the middle direction. The orbit between the ends (Lambert's problem) is over less than
-    half a revolution.
+    ``t`` (3,): times, s. ``R``, ``L`` (3, 3): sites, m, and lines of sight. ``plane`` (2, 3): unit vectors of the
+    middle direction's tangent plane. ``delay`` (3,): s the object was seen earlier for each m of range. ``logs`` (2,):
+    ln of the ranges to begin with, m; changed. ``furthest``: ln of the largest range. Fills ``x`` (6,), the state at
+    the last time; says if the orbit meets the middle direction. The orbit between the ends (Lambert's problem) is over
+    less than half a revolution.
     """
     miss = np.empty(2)
     there = np.empty(2)

@@ -461,7 +461,8 @@ class Tracker:
             self._enlist(slot, int(t[0]), int(t[-1]), known=False)
         if orbit.sure:
             p.status[slot] = Status.CONFIRMED
-        p.exist[slot], p.exist_ns[slot] = max(p.exist[slot], self._rules.birth), t[-1]
+        birth = self._rules.confirm_at if orbit.sure else self._rules.birth
+        p.exist[slot], p.exist_ns[slot] = max(p.exist[slot], birth), t[-1]
         for sensor, count in enumerate(np.bincount(orbit.used["sensor"]).tolist()):
             note_begun(p, sensor, count)
         for m in orbit.used:
