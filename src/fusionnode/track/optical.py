@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusionnode.config import Tracking
-from fusionnode.core.types import StructArray
+from fusionnode.core.types import MEASUREMENT, Channel, StructArray
 from fusionnode.track.admissible import Bank, Region, bank_of
 from fusionnode.track.angles_only import Orbit, refine, solutions, the_one, thinned
 from fusionnode.track.attributable import attributable
@@ -301,3 +301,34 @@ def _evidence_of_something_new(rows: StructArray) -> float:
     _, log_det = np.linalg.slogdet(a.cov / np.outer(scale, scale))
     share = k * np.log(2.0 * np.pi) + float(log_det) + 2.0 * float(np.log(scale).sum())
     return best + min(share + float(np.log(densities).sum()), 0.0)
+
+
+def rehearse(W: F64, model: Dynamics, q: float) -> None:
+    """Run every kernel that starts a track from directions alone: a made-up geostationary object, seen twice.
+
+    ``W``, ``model``, ``q``: workspace, dynamics and process noise as the tracker would give them.
+    """
+    rows = np.concatenate([_made_up(model.ref_ns + 60_000_000_000 * k) for k in range(6)])
+    model = model._replace(estimate=False)
+    former = Former(4, 0.01, 10**12)
+    for m in rows:
+        former.add(m, False)
+    solutions(rows, W, model)
+    bank = bank_of(rows, W, model)
+    if bank is not None:
+        later = np.concatenate([_made_up(model.ref_ns + 60_000_000_000 * k) for k in range(60, 64)])
+        bank.offsets(later[0])
+        bank.updated(later, W, model, q)
+
+
+def _made_up(t_ns: int) -> StructArray:
+    """A direction of an object above the equator, from a site there that does not turn."""
+    angle = 7.29e-5 * (t_ns % 10**13) * 1e-9
+    d = np.array([4.2164e7 * np.cos(angle), 4.2164e7 * np.sin(angle), 1e5]) - np.array([6.378e6, 0.0, 0.0])
+    out = np.zeros(1, MEASUREMENT)
+    u = d / np.linalg.norm(d)
+    east = np.cross([0.0, 0.0, 1.0], u)
+    east /= np.linalg.norm(east)
+    out["t_meas_ns"], out["channels"], out["site_r"], out["target_delay"] = t_ns, Channel.ANGLES, [6.378e6, 0, 0], 1.0
+    out["los"], out["e_lon"], out["e_lat"], out["var"] = u, east, np.cross(u, east), [1.0, 1e-10, 1e-10, 1.0]
+    return out
