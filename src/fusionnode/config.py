@@ -202,6 +202,11 @@ class Tracking(_Model):
     ``estimate`` names the coefficients to be estimated beside each track's state, from the values above with the sigmas
     here; they wander by ``coefficient_walk_per_day`` of these in a day.
 
+    A radar's track begins from ``initiation_points`` detections that agree (1: from any, with a wide velocity). Where
+    there are only directions, ``tracklet_points`` of them that move together, no faster than
+    ``tracklet_max_rate_deg_s``, make a tracklet; what may be behind it, up to ``optical_max_range_m`` away, is kept for
+    ``optical_memory_s`` as hypotheses, of ``optical_banks`` objects at most, until further tracklets leave one orbit.
+
     ``noise_memory``: the sigmas that are used for a track follow its innovations, sensor by sensor, over about so many
     detections (0: they do not).
     ``association``: the best assignment ("gnn"), or its probabilities where it is not sure ("jpda"). ``confirm``: by
@@ -244,7 +249,7 @@ class Tracking(_Model):
     confirm_existence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.999
     drop_existence: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.001
     existence_life_s: Seconds = 1.0e6
-    initiation_points: Annotated[int, Field(ge=3, le=16)] = 4
+    initiation_points: Annotated[int, Field(ge=1, le=16)] = 4
     initiation_window_s: Seconds = 20.0
     initiation_buffer: Annotated[int, Field(ge=8, le=65_536)] = 8_192
     initiation_max_velocity_sigma_m_s: Positive = 300.0
@@ -311,7 +316,11 @@ class Calibration(_Model):
 
 
 class Catalogue(_Model):
-    """Known objects: priors for initiation and names for tracks."""
+    """Known objects: priors for initiation and names for tracks.
+
+    ``new_object_ratio``: objects that the sensors see and the catalogue does not have, for each that it has. A track
+    gets the name of an object that it is with at least ``name_probability``.
+    """
 
     files: tuple[str, ...] = ()
     max_age_days: Positive = 30.0
@@ -319,6 +328,8 @@ class Catalogue(_Model):
     sigma_along_m: Positive = 3_000.0
     sigma_cross_m: Positive = 1_000.0
     sigma_along_growth_m_per_day: NonNegative = 3_000.0
+    new_object_ratio: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.05
+    name_probability: Annotated[float, Field(ge=0.5, lt=1, allow_inf_nan=False)] = 0.95
     initiate: bool = True
 
 

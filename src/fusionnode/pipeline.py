@@ -370,6 +370,7 @@ def load_catalogue(config: Config, orientation: EarthOrientation) -> KnownObject
         sigma_cross_m=c.sigma_cross_m,
         sigma_along_growth_m_per_day=c.sigma_along_growth_m_per_day,
         max_age_days=c.max_age_days,
+        new_ratio=c.new_object_ratio,
     )
 
 

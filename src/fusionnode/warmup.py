@@ -15,7 +15,9 @@ from fusionnode.core.refframes import EarthOrientation, enu_itrf, site_itrf
 from fusionnode.core.timescales import tai_ns_from_utc_text
 from fusionnode.core.types import DETECTION, Channel, Kind, LinkRecord, StructArray
 from fusionnode.pipeline import SECOND_NS, Pipeline
-from fusionnode.track.dynamics import MU, coarse_step, model
+from fusionnode.track.dynamics import MU, coarse_step, make, model
+from fusionnode.track.lanes import workspace
+from fusionnode.track.optical import rehearse
 
 _STATION = """
 [node]
@@ -68,6 +70,8 @@ def compile_kernels() -> None:
         pipeline.tick(t_ns)
     pipeline.tick(int(detections["t_meas_ns"][-1]) + 60 * SECOND_NS)
     pipeline.finish(int(detections["t_meas_ns"][-1]) + 61 * SECOND_NS)
+    tracking = config.tracking
+    rehearse(workspace(), make(tracking, orientation, start), tracking.process_noise_psd_m2_s3)
 
 
 def _pass(config: Config, orientation: EarthOrientation, start_ns: int) -> StructArray:

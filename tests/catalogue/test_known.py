@@ -160,26 +160,31 @@ def test_a_track_gets_the_name_of_the_object_it_agrees_with(orientation: EarthOr
         prior = known.prior(row, t)
         assert prior is not None
         x = rng.multivariate_normal(prior[0], prior[1] + P)
-        found = known.correlate(x, P, t, 30.0)
-        assert found is not None
-        assert found[0] == row
-        assert 0.0 < found[1] < 30.0
-        assert known.correlate(x + np.array([0, 0, 0, 500.0, 0, 0]), P, t, 30.0) is None
-        assert known.correlate(x + np.nan, P, t, 30.0) is None
+        found = known.correlate(x, P, t)
+        best = found.best()
+        assert best is not None
+        assert best[0] == row
+        assert best[1] > 0.99
+        assert found.probability.sum() + found.none == pytest.approx(1.0)
+        assert 0.0 < found.d2[0] < 30.0
+        assert known.correlate(x + np.array([0, 0, 0, 500.0, 0, 0]), P, t).none > 0.95
+        assert known.correlate(x + np.nan, P, t).none == 1.0
 
 
-def test_two_objects_that_agree_equally_well_give_no_name(orientation: EarthOrientation) -> None:
+def test_two_objects_that_agree_equally_well_share_the_probability(orientation: EarthOrientation) -> None:
     known = catalogue(orientation, entry(1), entry(2, anomaly=0.001))
     prior = known.prior(0, T0)
     assert prior is not None
-    assert known.correlate(prior[0], np.diag([50.0] * 3 + [0.5] * 3) ** 2, T0, 30.0) is None
+    found = known.correlate(prior[0], np.diag([50.0] * 3 + [0.5] * 3) ** 2, T0)
+    assert found.of(0) == pytest.approx(0.5, abs=0.1)
+    assert found.of(1) == pytest.approx(0.5, abs=0.1)
 
 
 def test_a_catalogue_of_nothing_answers_nothing(orientation: EarthOrientation) -> None:
     known = KnownObjects([], orientation)
     assert len(known) == 0
     assert len(known.near(np.array([1.0, 0, 0]), np.zeros(3), T0, 1.0)) == 0
-    assert known.correlate(np.ones(6), np.eye(6), T0, 30.0) is None
+    assert known.correlate(np.ones(6), np.eye(6), T0).none == 1.0
 
 
 def test_the_same_inputs_have_the_same_hash(orientation: EarthOrientation) -> None:

@@ -29,6 +29,7 @@ def state(track: str, **changes: Any) -> ObjectState:
         "satNo": 5,
         "idOnOrbit": "1958-002B",
         "name": "VANGUARD 1",
+        "objectProbability": 0.99,
         "sensors": ["radar"],
         "lastObEnd": "2006-06-25T12:39:30.000000Z",
         "nis": 3.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,8 @@ def seen(
     ]
     emitted = ephemeris(x0, np.array(earlier))
     out = measure(
-        emitted, times_s, np.random.default_rng(seed), sensor=2, sigma=(20.0, sigma_rad, 0.5), channels=int(Channel.ANGLES)
+        emitted, times_s, np.random.default_rng(seed),
+        sensor=2, sigma=(20.0, sigma_rad, 0.5), channels=int(Channel.ANGLES),
     )  # fmt: skip
     out["target_delay"] = 1.0
     return out, states
@@ -141,9 +143,9 @@ def test_a_bank_is_narrowed_by_later_tracklets_until_one_orbit_is_left() -> None
         found = bank.updated(later, W, GRAVITY, 1e-9)
         assert found is not None
         bank, m = found[0], np.concatenate([m, later])
-        mean, P = bank.moments()
+        _, P = bank.moments()
         widths.append(float(np.sqrt(np.trace(P[:3, :3]))))
-    assert all(b < a for a, b in zip(widths[:-1], widths[1:], strict=True))
+    assert all(b < a for a, b in pairwise(widths))
     assert widths[0] > 1e6
     assert widths[-1] < 2e4
     orbit = refine(m, bank.x[0], W, GRAVITY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from scene import NS, FixedPole, circular, ephemeris, in_order, measure, station
@@ -247,6 +249,18 @@ def companion(along_m: float) -> np.ndarray:
     return circular(800e3, 60.0, -3.0 + np.degrees(along_m / 7.178e6))
 
 
+class Certainly(NamedTuple):
+    """A correlation without a doubt."""
+
+    row: int | None
+
+    def best(self) -> tuple[int, float] | None:
+        return None if self.row is None else (self.row, 1.0)
+
+    def of(self, row: int) -> float:
+        return float(row == self.row)
+
+
 class OneName:
     """A catalogue that calls whatever is within 20 km of OVERHEAD by one name."""
 
@@ -256,9 +270,9 @@ class OneName:
     def prior(self, row: int, t_ns: int) -> None:
         return None
 
-    def correlate(self, x: np.ndarray, P: np.ndarray, t_ns: int, gate: float) -> tuple[int, float] | None:
+    def correlate(self, x: np.ndarray, P: np.ndarray, t_ns: int) -> Certainly:
         there = ephemeris(OVERHEAD, np.array([t_ns / NS]))[0]
-        return (7, 1.0) if np.linalg.norm(x[:3] - there[:3]) < 20e3 else None
+        return Certainly(7 if np.linalg.norm(x[:3] - there[:3]) < 20e3 else None)
 
 
 @pytest.mark.parametrize("along_m", [3_600.0, 6_000.0, 9_500.0])

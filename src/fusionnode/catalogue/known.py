@@ -14,6 +14,16 @@ import numpy as np
 import numpy.typing as npt
 from sgp4.api import SatrecArray
 
+from fusionnode.catalogue.correlate import (
+    NOBODY,
+    Correlation,
+    Direction,
+    log_likelihood,
+    posterior,
+    seen_from,
+    sky_density,
+    state_density,
+)
 from fusionnode.catalogue.elements import Elements, ElementSet, load
 from fusionnode.core.kernels import kernel
 from fusionnode.core.refframes import EarthOrientation
@@ -28,8 +38,8 @@ GM_M3_S2: Final = 3.986004418e14
 GRID_NS: Final = 60 * SECOND_NS
 MAX_CANDIDATES: Final = 64
 """Objects that one correlation looks at closely, the nearest first."""
-CLEARLY_BETTER: Final = 9.0
-"""By how much the best d2 has to be below the second to be a name: a factor of 90 in likelihood."""
+REACH_SIGMAS: Final = 6.0
+LIGHT_M_S: Final = 299_792_458.0
 
 _CACHED = 4
 _COARSE_ERROR_M: Final = 200.0
@@ -39,7 +49,8 @@ _FOREVER: Final = 1 << 62
 class KnownObjects:
     """A catalogue at work. States are GCRF, SI; times are TAI ns. Not thread-safe: it caches.
 
-    ``sigma_*_m`` are of an element set at its epoch, along-track growing with the days away from it.
+    ``sigma_*_m`` are of an element set at its epoch, along-track growing with the days away from it. ``new_ratio``:
+    objects that sensors see and the catalogue does not have, for each that it has.
     """
 
     def __init__(
@@ -52,9 +63,11 @@ class KnownObjects:
         sigma_cross_m: float = 1_000.0,
         sigma_along_growth_m_per_day: float = 3_000.0,
         max_age_days: float = 30.0,
+        new_ratio: float = 0.05,
     ) -> None:
         self._orientation = orientation
         self._sigma = (sigma_radial_m, sigma_along_m, sigma_cross_m, sigma_along_growth_m_per_day)
+        self._new_ratio = new_ratio
         self._max_age_ns = round(max_age_days * DAY_NS)
         digest = hashlib.sha256()
         sets: list[ElementSet] = []
@@ -190,34 +203,68 @@ class KnownObjects:
         P += np.outer(moved, moved)
         return x, P
 
-    def correlate(self, x: F64, P: F64, t_ns: int, gate: float) -> tuple[int, float] | None:
-        """The object whose prior agrees with state ``x`` [6] of covariance ``P`` [6, 6]: (row, d2), or None.
+    def correlate(self, x: F64, P: F64, t_ns: int) -> Correlation:
+        """Which objects a track of state ``x`` [6] and covariance ``P`` [6, 6] may be, and how probably.
 
-        ``gate`` is a chi-square value of six degrees of freedom. Where a second object is within the gate and
-        not worse by `CLEARLY_BETTER`, the answer is None: a wrong name is worse than none.
+        Candidates are the `MAX_CANDIDATES` nearest in place that are within reach of both covariances; new objects are
+        as dense as the catalogue's around the state, times ``new_ratio``.
         """
-        r, _, good = self.states(t_ns)
+        r, v, good = self.states(t_ns)
         if not good.any() or not (np.isfinite(x).all() and np.isfinite(P).all()):
-            return None
+            return NOBODY
         distance = np.linalg.norm(r - x[:3], axis=1)
         radial, along, cross, growth = self._sigma
         age_days = np.abs(t_ns - self._epoch_ns[self._active]) / DAY_NS
         variance = np.trace(P[:3, :3]) + radial**2 + cross**2 + (along + growth * age_days) ** 2
-        rows = np.flatnonzero(distance <= np.sqrt(gate * variance) + _COARSE_ERROR_M)
+        rows = np.flatnonzero(distance <= REACH_SIGMAS * np.sqrt(variance) + _COARSE_ERROR_M)
         rows = rows[np.argsort(distance[rows], kind="stable")][:MAX_CANDIDATES]
-        found: list[tuple[float, int]] = []
+        if len(rows) == 0:
+            return NOBODY
+        found: list[tuple[int, float, float]] = []
         for row in rows.tolist():
             prior = self.prior(row, t_ns)
+            if prior is not None:
+                found.append((row, *log_likelihood(x - prior[0], P, prior[1])))
+        log_none = float(np.log(max(self._new_ratio * state_density(x, r, v), 1e-300)))
+        return posterior([f[0] for f in found], [f[1] for f in found], [f[2] for f in found], log_none)
+
+    def correlate_direction(self, direction: Direction, delay: float = 1.0) -> Correlation:
+        """Which objects a tracklet of directions may be, and how probably. ``delay``: 1 if the objects were seen
+        one light time before its time, 0 if at it.
+        """
+        r, v, good = self.states(direction.t_ns)
+        if not good.any() or not (np.isfinite(direction.value).all() and np.isfinite(direction.cov).all()):
+            return NOBODY
+        d = r - direction.site_r
+        rho = np.linalg.norm(d, axis=1)
+        radial, along, cross, growth = self._sigma
+        age_days = np.abs(direction.t_ns - self._epoch_ns[self._active]) / DAY_NS
+        place = np.sqrt(radial**2 + cross**2 + (along + growth * age_days) ** 2)
+        u = direction.axes[0]
+        # the light time moves an object by its speed over the rest of its range: 2.6e-5 of it at most
+        reach = (
+            REACH_SIGMAS * (place + _COARSE_ERROR_M) / rho
+            + 1e-4
+            + REACH_SIGMAS * np.sqrt(direction.cov[0, 0])
+        )
+        with np.errstate(invalid="ignore"):
+            cosine = (d @ u) / rho
+            rows = np.flatnonzero(cosine >= np.cos(np.minimum(reach, 1.0)))
+        rows = rows[np.argsort(-cosine[rows], kind="stable")][:MAX_CANDIDATES]
+        if len(rows) == 0:
+            return NOBODY
+        measured = direction.value.T.reshape(4)
+        own: F64 = np.kron(direction.cov, np.eye(2)).astype(np.float64)
+        found: list[tuple[int, float, float]] = []
+        for row in rows.tolist():
+            prior = self.prior(row, direction.t_ns)
             if prior is None:
                 continue
-            dx = x - prior[0]
-            d2 = float(dx @ np.linalg.solve(P + prior[1], dx))
-            if 0.0 <= d2 <= gate:
-                found.append((d2, row))
-        found.sort()
-        if not found or (len(found) > 1 and found[1][0] - found[0][0] < CLEARLY_BETTER):
-            return None
-        return found[0][1], found[0][0]
+            light_s = delay * float(np.linalg.norm(prior[0][:3] - direction.site_r)) / LIGHT_M_S
+            foretold, J = seen_from(direction, prior[0], light_s)
+            found.append((row, *log_likelihood(measured - foretold, own, J @ prior[1] @ J.T)))
+        log_none = float(np.log(max(self._new_ratio * sky_density(direction, r, v), 1e-300)))
+        return posterior([f[0] for f in found], [f[1] for f in found], [f[2] for f in found], log_none)
 
     def _set_at(self, row: int, t_ns: int) -> int:
         first = int(self._first[row])

@@ -2,7 +2,8 @@
 
 Columns (from 0, end excluded): 0:15 object, 16:20 station, 21 sky, 23:31 date, 31:40 UTC time hhmmssfff, 41:43 time
 uncertainty, 44 angle format, 45 epoch of the axes, 47:61 the two angles, 62:64 their uncertainty, then optics and
-brightness. Digits that the observer did not know are blanks at the end of a field. The object is somebody's opinion, and not used.
+brightness. Digits that the observer did not know are blanks at the end of a field. The object is somebody's opinion,
+and not used.
 """
 
 from __future__ import annotations

@@ -86,6 +86,7 @@ class ObjectState(TypedDict):
     satNo: int | None
     idOnOrbit: str
     name: str | None
+    objectProbability: float | None
     sensors: list[str]
     lastObEnd: str
     nis: float | None

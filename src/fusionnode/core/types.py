@@ -154,6 +154,7 @@ TRACK_STATE = np.dtype(
         ("P", "f8", (6, 6)),  # covariance of x, SI
         ("sensors", "u8"),  # bit i: the sensor with index i has contributed
         ("object", "i8"),  # row of the catalogue, or -1: uncorrelated
+        ("object_p", "f8"),  # probability that it is that object; nan where not known, or uncorrelated
         ("updates", "u4"),  # measurements used so far
         ("nis", "f8"),  # of the update that made this state; nan on a coast
         ("dof", "u1"),  # of nis; 0 on a coast

@@ -217,6 +217,7 @@ class StreamEncoder:
             cov.tolist(),
             states["status"].tolist(),
             states["object"].tolist(),
+            states["object_p"].tolist(),
             states["sensors"].tolist(),
             states["nis"].tolist(),
             states["dof"].tolist(),
@@ -224,7 +225,9 @@ class StreamEncoder:
             states["existence"].tolist(),
             strict=True,
         )
-        for track, epoch, last_ob, pv, lower, status, row, mask, nis, dof, updates, existence in columns:
+        for (
+            track, epoch, last_ob, pv, lower, status, row, probability, mask, nis, dof, updates, existence,
+        ) in columns:  # fmt: skip
             track_id = self.track_id(track)
             known = self._known_object(row) if row >= 0 else None
             scored = dof > 0 and math.isfinite(nis)
@@ -245,6 +248,7 @@ class StreamEncoder:
                 "satNo": None if known is None else known.sat_no,
                 "idOnOrbit": track_id if known is None else known.international_designator or track_id,
                 "name": None if known is None else _printable(known.name),
+                "objectProbability": None if known is None or math.isnan(probability) else probability,
                 "sensors": self._names_by_mask.get(mask) or self._names_of(mask),
                 "lastObEnd": last_ob,
                 "nis": nis if scored else None,

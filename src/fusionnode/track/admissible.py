@@ -3,9 +3,9 @@
 The admissible region holds what is bound to the Earth and stays above the atmosphere (Milani & Gronchi, Theory of
 Orbit Determination, chapter 8; Tommei, Milani & Rossi, Celestial Mechanics 97, 2007). It is cut into cells, cells that
 the curvature of the tracklet speaks against are left out, and each that remains becomes one term of a Gaussian
-mixture (DeMars & Jah, Journal of Guidance, Control and Dynamics 36, 2013): range and range rate known to the size of the
-cell, everything else from least squares over the tracklet. The bank is then a multi-hypothesis filter: one extended Kalman
-filter a term, weighted by how well it foretells what comes, until little else is left.
+mixture (DeMars & Jah, Journal of Guidance, Control and Dynamics 36, 2013): range and range rate known to the size of
+the cell, everything else from least squares over the tracklet. The bank is then a multi-hypothesis filter: one extended
+Kalman filter a term, weighted by how well it foretells what comes, until little else is left.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fusionnode.core.types import StructArray
 from fusionnode.track.angles_fit import fit_hypotheses
 from fusionnode.track.angles_only import LEAST_PERIGEE_M, thinned
 from fusionnode.track.attributable import Attributable, attributable
-from fusionnode.track.dynamics import MU
+from fusionnode.track.dynamics import MU, Dynamics
 from fusionnode.track.filter import make_trials, try_pairs
 from fusionnode.track.kepler import kepler_all
 from fusionnode.track.sensing import COLUMNS, LIGHT_M_S
@@ -205,7 +205,7 @@ class Bank:
         speed = np.sqrt(np.trace(P[:, 3:, 3:], axis1=1, axis2=2))
         return np.where(np.isfinite(apart), apart, np.pi), (place + 3.0 * dt * speed) / rho
 
-    def updated(self, tracklet: StructArray, W: F64, model: object, q: float) -> tuple[Bank, float] | None:
+    def updated(self, tracklet: StructArray, W: F64, model: Dynamics, q: float) -> tuple[Bank, float] | None:
         """The bank after the measurements MEASUREMENT[n], in time order and none before its epoch, and ln of the
         likelihood of their directions under it (rad^-2 each); None where no hypothesis is left.
         """
@@ -268,7 +268,7 @@ class Bank:
 
 
 def bank_of(
-    tracklet: StructArray, W: F64, model: object, region: Region | None = None, enough: int = 64
+    tracklet: StructArray, W: F64, model: Dynamics, region: Region | None = None, enough: int = 64
 ) -> Bank | None:
     """The hypotheses that a tracklet of directions, MEASUREMENT[n], n >= 2 in time order, leaves; None if none.
 

@@ -27,7 +27,6 @@ FURTHEST_M = 1.0e9
 def _solve_turned(N, b, T, damping, inverse, step):
     """Solve (N + damping diag N) step = b in the axes whose rows are ``T`` (6, 6); says if it can be."""
     A = T @ N @ T.T
-    c = T @ b
     s = np.empty(6)
     for i in range(6):
         if not A[i, i] > 0.0:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from fusionnode.core.types import Channel, StructArray
 from fusionnode.track.angles_fit import fit_directions
-from fusionnode.track.dynamics import MU, RADIUS
+from fusionnode.track.dynamics import MU, RADIUS, Dynamics
+from fusionnode.track.gooding import vary_ranges
 from fusionnode.track.kepler import kepler, lambert
 from fusionnode.track.sensing import COLUMNS, LIGHT_M_S
 
@@ -69,7 +70,7 @@ def thinned(tracklet: StructArray, most: int) -> StructArray:
     return tracklet[np.unique(np.linspace(0, len(tracklet) - 1, most).round().astype(np.int64))]
 
 
-def refine(tracklet: StructArray, x: F64, W: F64, model: object, most: int = 40) -> Orbit | None:
+def refine(tracklet: StructArray, x: F64, W: F64, model: Dynamics, most: int = 40) -> Orbit | None:
     """Least squares through all of ``tracklet`` (MEASUREMENT[n]) from ``x`` (6,) at its last time on; None where it
     does not converge to a possible orbit.
 
@@ -182,81 +183,25 @@ def _at_reception(x: F64, range_m: float, delay: float) -> F64:
     return out
 
 
-class _Gooding:
-    """The two equations of Gooding's method for one triple of measurements."""
-
-    def __init__(self, three: StructArray) -> None:
-        self._t = (three["t_meas_ns"] - three["t_meas_ns"][0]) * 1e-9
-        self._R, self._L = three["site_r"], three["los"]
-        self._plane = np.array([three["e_lon"][1], three["e_lat"][1]])
-        self._delay = three["target_delay"] / LIGHT_M_S
-        self.x = np.zeros(6)
-
-    def misses(self, logs: F64) -> F64 | None:
-        """How far the orbit with ranges exp(``logs``) (2,) at the ends passes from the middle direction (2,), rad."""
-        rho1, rho3 = np.exp(logs)
-        r1, r3 = self._R[0] + rho1 * self._L[0], self._R[2] + rho3 * self._L[2]
-        t1, t3 = self._t[0] - self._delay[0] * rho1, self._t[2] - self._delay[2] * rho3
-        v1, v3, middle = np.zeros(3), np.zeros(3), np.zeros(6)
-        if not lambert(r1, r3, t3 - t1, v1, v3):
-            return None
-        start = np.concatenate([r1, v1])
-        if not kepler(start, self._t[1] - t1, middle):
-            return None
-        d = middle[:3] - self._R[1]
-        d = d - middle[3:] * (self._delay[1] * np.linalg.norm(d))
-        depth = float(d @ self._L[1])
-        if depth <= 0.0:
-            return None
-        self.x = _at_reception(np.concatenate([r3, v3]), rho3, float(self._delay[2] * LIGHT_M_S))
-        return self._plane @ d / depth
-
-
 def gooding(three: StructArray, ranges_m: tuple[float, float]) -> F64 | None:
-    """State (6,) at the last of three measurements such that the orbit passes through all three directions.
-
-    Gooding, A new procedure for the solution of the classical problem of minimal orbit determination from three lines
-    of sight, Celestial Mechanics 66 (1997): the ranges at both ends, from guesses ``ranges_m``, are varied by
-    Newton's method until the orbit between them (Lambert's problem, less than half a revolution) meets the middle
-    direction. Here in the logarithms of the ranges, with steps cut back until they help. None if it does not converge.
+    """State (6,) at the last of three measurements such that the orbit passes through all three directions; from
+    guesses ``ranges_m`` of the ranges at the first and the last. None if it does not converge (`gooding.vary_ranges`).
     """
-    problem = _Gooding(three)
-    at = np.log(np.array(ranges_m))
-    miss = problem.misses(at)
-    if miss is None:
-        return None
-    size = float(miss @ miss)
-    for _ in range(30):
-        J = np.empty((2, 2))
-        for k in range(2):
-            ahead = at.copy()
-            ahead[k] += 1e-5
-            there = problem.misses(ahead)
-            if there is None:
-                return None
-            J[:, k] = (there - miss) / 1e-5
-        try:
-            step = np.linalg.solve(J, -miss)
-        except np.linalg.LinAlgError:
-            return None
-        step *= min(1.0, 0.5 / max(float(np.abs(step).max()), 1e-300))
-        for _ in range(12):
-            there = problem.misses(at + step)
-            if there is not None and float(there @ there) < size:
-                break
-            step *= 0.5
-        else:
-            break
-        at = at + step
-        miss, size = there, float(there @ there)
-        if size < 1e-20 or not (np.log(5e4) < at.min() and at.max() < np.log(MOST_RANGE_M)):
-            break
-    if size > 1e-14 or problem.misses(at) is None:
-        return None
-    return problem.x
+    x = np.zeros(6)
+    found = vary_ranges(
+        (three["t_meas_ns"] - three["t_meas_ns"][0]) * 1e-9,
+        np.ascontiguousarray(three["site_r"]),
+        np.ascontiguousarray(three["los"]),
+        np.array([three["e_lon"][1], three["e_lat"][1]]),
+        three["target_delay"] / LIGHT_M_S,
+        np.log(np.array(ranges_m, np.float64)),
+        np.log(MOST_RANGE_M),
+        x,
+    )
+    return x if found else None
 
 
-def solutions(tracklet: StructArray, W: F64, model: object, more: tuple[F64, ...] = ()) -> list[Orbit]:
+def solutions(tracklet: StructArray, W: F64, model: Dynamics, more: tuple[F64, ...] = ()) -> list[Orbit]:
     """Orbits through a tracklet of at least three directions, MEASUREMENT[n] in time order, the best first.
 
     Different ones where the data allow them; none where they allow none, or where the arc is too short for any.

@@ -316,12 +316,12 @@ def fit_arc(W, z, t, channels, n, model, enough, x, P, keep):
     if scale > 1.0:
         for i in range(36):
             P[i] *= scale
-    _bend(P, z[last], x)
+    widen_by_bend(P, z[last], x)
     return True
 
 
 @kernel
-def _bend(P, z, x):
+def widen_by_bend(P, z, x):
     """Widen P (36,) along the line of sight by how far a sphere leaves its tangent over P (see sensing.noise_lanes)."""
     u = np.empty(3)
     rho = 0.0

@@ -13,12 +13,23 @@ import numpy.typing as npt
 
 from fusionnode.config import Tracking
 from fusionnode.core.types import MEASUREMENT, Channel, StructArray
-from fusionnode.track.dynamics import Dynamics
-from fusionnode.track.fit import consensus, fit_arc
+from fusionnode.track.angles_only import refine
+from fusionnode.track.dynamics import MU, RADIUS, Dynamics
+from fusionnode.track.fit import consensus, fit_arc, widen_by_bend
+from fusionnode.track.kepler import lambert
 from fusionnode.track.near import around, make_cells, remember
-from fusionnode.track.sensing import COLUMNS
+from fusionnode.track.sensing import COLUMNS, LIGHT_M_S
 
 _LEAST_ROOM = 64
+LEAST_FITTED = 3
+"""Detections from which on an orbit is fitted with wild channels left out; fewer have none to spare."""
+SHORT_S = 10.0
+TWO_LIMIT = 25.0
+"""Chi-square that an orbit through two detections may have: of two degrees of freedom at most."""
+HORIZONTAL, VERTICAL = 0.6, 0.06
+"""Variance of the velocity of an object of which one place is known, along each horizontal axis and upwards, over the
+square of the circular velocity there: 0.5 and 0 for circular orbits.
+"""
 
 
 class NewOrbit(NamedTuple):
@@ -122,19 +133,96 @@ class Initiator:
             self._channels[which],
             np.zeros(n, np.bool_),
         )
-        if consensus(z, t, channels, n, chosen) < self._enough:
+        if self._enough == 1 and n == 1:
+            chosen[0] = True
+        elif consensus(z, t, channels, n, chosen) < self._enough:
             return None
         which = which[chosen]
         used = self._memory[which]
         k = len(used)
-        x, P, keep = np.zeros(6), np.zeros(36), np.zeros((k, 4), np.bool_)
-        if not fit_arc(W, z[chosen], t[chosen], channels[chosen], k, model, self._enough, x, P, keep):
+        if k == 1:
+            found = from_one(used[0])
+        elif k < LEAST_FITTED:
+            found = from_two(used, W, model)
+        else:
+            found = self._from_many(used, W, model)
+        if found is None:
             return None
-        if np.sqrt(P[21] + P[28] + P[35]) > self._max_velocity_sigma:
+        x, P = found
+        if k > 1 and np.sqrt(P[21] + P[28] + P[35]) > self._max_velocity_sigma:
             return None
         self._alive[which] = False
         self.pending -= k
         return NewOrbit(x, P, used)
+
+    def _from_many(
+        self, used: StructArray, W: npt.NDArray[np.float64], model: Dynamics
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+        """Orbit and covariance of least squares through detections that agree, wild channels left out."""
+        k = len(used)
+        x, P, keep = np.zeros(6), np.zeros(36), np.zeros((k, 4), np.bool_)
+        z = used.view(np.float64).reshape(k, COLUMNS)
+        t, channels = np.ascontiguousarray(used["t_meas_ns"]), np.ascontiguousarray(used["channels"])
+        good = fit_arc(W, z, t, channels, k, model, max(self._enough, LEAST_FITTED), x, P, keep)
+        return (x, P) if good else None
+
+
+def from_one(m: np.void) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+    """State (6,) and covariance (36,) of what one detection with a range says of an object in orbit.
+
+    Where it is, the detection says. Its velocity is taken to be horizontal, in any direction, and about that of a
+    circular orbit; the range rate, if there is one, is then taken in. Wide, and honest for all but the most
+    eccentric orbits: the tracker's filter iterates its updates while it is so.
+    """
+    u, rho = m["los"], float(m["range_m"])
+    r = m["site_r"] + rho * u
+    d = float(np.linalg.norm(r))
+    if d < RADIUS:
+        return None
+    up = r / d
+    circular2 = MU / d
+    axes = np.array([u, m["e_lon"], m["e_lat"]])
+    across = rho**2 * m["var"][1:3]
+    P = np.zeros((6, 6))
+    # a sphere of equal range leaves its tangent (see sensing.noise_lanes)
+    bend = 0.5 * float(across.sum()) ** 2 / rho**2
+    P[:3, :3] = (axes.T * np.array([m["var"][0] + bend, *across])) @ axes
+    P[3:, 3:] = circular2 * (HORIZONTAL * (np.eye(3) - np.outer(up, up)) + VERTICAL * np.outer(up, up))
+    x = np.concatenate([r, np.zeros(3)])
+    if m["channels"] & Channel.RANGE_RATE:
+        # of the velocity along the line of sight; the line's own uncertainty counts too
+        off = float(m["range_rate_m_s"]) + float(u @ m["site_v"])
+        h = np.concatenate([np.zeros(3), u])
+        s = float(h @ P @ h) + float(m["var"][3]) + 2.0 * circular2 * float(m["var"][1:3].max())
+        gain = P @ h / s
+        x += gain * off
+        P -= np.outer(gain, gain) * s
+    return x, 0.5 * (P + P.T).reshape(36)
+
+
+def from_two(
+    used: StructArray, W: npt.NDArray[np.float64], model: Dynamics
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+    """State (6,) and covariance (36,) at the last of two detections with ranges: the orbit between the places
+    of the first and the last (Lambert's problem), refined by least squares. None where there is none.
+    """
+    first, last = used[0], used[-1]
+    r1 = first["site_r"] + first["range_m"] * first["los"]
+    r2 = last["site_r"] + last["range_m"] * last["los"]
+    late = (first["target_delay"] * first["range_m"] - last["target_delay"] * last["range_m"]) / LIGHT_M_S
+    dt = float(last["t_meas_ns"] - first["t_meas_ns"]) * 1e-9 + float(late)
+    v1, v2 = np.zeros(3), np.zeros(3)
+    # over so short an arc the chord is as good, and never fails
+    if dt <= 0.0:
+        return None
+    if dt < SHORT_S or not lambert(r1, r2, dt, v1, v2):
+        v2 = (r2 - r1) / dt - 0.5 * MU * r2 / np.linalg.norm(r2) ** 3 * dt
+    orbit = refine(used, np.concatenate([r2, v2]), W, model)
+    if orbit is None or orbit.dof < 0 or orbit.chi2 > TWO_LIMIT:
+        return None
+    P = orbit.P.reshape(36)
+    widen_by_bend(P, np.ascontiguousarray(used[-1:]).view(np.float64).reshape(COLUMNS), orbit.x)
+    return orbit.x, P
 
 
 def can_initiate(measurement: np.void) -> bool:

@@ -1,8 +1,8 @@
 """New tracks from directions alone: tracklets, hypotheses of what they are, and the orbit that is left in the end.
 
-A direction that belongs to nothing known joins a tracklet of its sensor. A tracklet that is long enough gives an orbit at
-once. One that ends before becomes a bank of hypotheses (`admissible`), or part of the bank that foretold it; when the
-measurements of a bank leave one orbit, a track begins. Banks are shared by all sensors of the node.
+A direction that belongs to nothing known joins a tracklet of its sensor. A tracklet that is long enough gives an orbit
+at once. One that ends before becomes a bank of hypotheses (`admissible`), or part of the bank that foretold it; when
+the measurements of a bank leave one orbit, a track begins. Banks are shared by all sensors of the node.
 
 All of it happens at times that measurements give, whenever the node's ticks come.
 """
@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fusionnode.config import Tracking
-from fusionnode.core.types import StructArray
+from fusionnode.core.types import MEASUREMENT, Channel, StructArray
 from fusionnode.track.admissible import Bank, Region, bank_of
 from fusionnode.track.angles_only import Orbit, refine, solutions, the_one, thinned
 from fusionnode.track.attributable import attributable
+from fusionnode.track.dynamics import Dynamics
 from fusionnode.track.initiate import NewOrbit
 from fusionnode.track.picture import NEVER
 from fusionnode.track.tracklets import MOST_POINTS, Former, Tracklet
@@ -28,8 +29,8 @@ F64 = npt.NDArray[np.float64]
 TRIED_AT = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Lengths at which a tracklet that goes on is tried for an orbit."""
 LINK_ODDS = 3.0
-"""ln of the odds, a tracklet being foretold by a bank against its being something new, from which it belongs to the bank;
-and by which it has to be better foretold by it than by any other bank."""
+"""ln of the odds, a tracklet being foretold by a bank against its being something new, from which it belongs to the
+bank; and by which it has to be better foretold by it than by any other bank."""
 OVERLAP_NS = 600_000_000_000
 """How far a tracklet may begin before the last measurement of a bank: two sensors see an object at the same time."""
 REACH_SIGMAS = 6.0
@@ -100,9 +101,10 @@ class OpticalInitiator:
         """Objects that are suspected: too little is known of them for a track."""
         return len(self._suspects)
 
-    def add(self, m: np.void, near: bool, model: object, q: float) -> Start:
+    def add(self, m: np.void, near: bool, model: Dynamics, q: float) -> Start:
         """Take one more measurement, none older before it."""
         out = self._nothing()
+        model = model._replace(estimate=False)
         sensor = int(m["sensor"])
         tracklet = self._taken_up(sensor, m, near)
         if tracklet is None:
@@ -124,9 +126,10 @@ class OpticalInitiator:
         self._note(tracklet.last_ns + self._formers[sensor].window_ns)
         return out
 
-    def close(self, t_ns: int, model: object, q: float) -> Start:
+    def close(self, t_ns: int, model: Dynamics, q: float) -> Start:
         """It is ``t_ns``: close tracklets that nothing continued, and let go of what is too old."""
         out = self._nothing()
+        model = model._replace(estimate=False)  # the picture's coefficients are not those of hypotheses
         for sensor, former in enumerate(self._formers):
             _count(out, sensor, former.forget(t_ns - former.window_ns + 1))
             ended = [t for t in self._open[sensor] if t.last_ns + former.window_ns <= t_ns]
@@ -163,7 +166,7 @@ class OpticalInitiator:
                 return self._open[sensor][i]
         return None
 
-    def _alone(self, tracklet: Tracklet, model: object) -> Orbit | None:
+    def _alone(self, tracklet: Tracklet, model: Dynamics) -> Orbit | None:
         """The orbit that a tracklet gives by itself, if it does."""
         orbit = the_one(solutions(tracklet.rows, self._W, model))
         return orbit if orbit is not None and self._sharp(orbit) else None
@@ -180,7 +183,7 @@ class OpticalInitiator:
 
     # -- banks
 
-    def _settle(self, tracklet: Tracklet, model: object, q: float, out: Start) -> None:
+    def _settle(self, tracklet: Tracklet, model: Dynamics, q: float, out: Start) -> None:
         """A tracklet has ended: an orbit, part of a suspect, a suspect of its own, or nothing."""
         foretold = self._foretold(tracklet, model, q)
         if foretold is not None:
@@ -210,9 +213,9 @@ class OpticalInitiator:
         return Region(max_range_m=self._c.optical_max_range_m)
 
     def _foretold(
-        self, tracklet: Tracklet, model: object, q: float
+        self, tracklet: Tracklet, model: Dynamics, q: float
     ) -> tuple[_Suspect, Bank, Orbit | None] | None:
-        """The suspect that foretold the tracklet, with its bank after it, and the one orbit through all, if there is."""
+        """The suspect that foretold the tracklet, its bank after that, and the one orbit through all, if there is."""
         by_chance = _evidence_of_something_new(tracklet.rows)
         first = tracklet.rows[0]
         sigma = float(np.sqrt(max(first["var"][1], first["var"][2])))
@@ -298,3 +301,34 @@ def _evidence_of_something_new(rows: StructArray) -> float:
     _, log_det = np.linalg.slogdet(a.cov / np.outer(scale, scale))
     share = k * np.log(2.0 * np.pi) + float(log_det) + 2.0 * float(np.log(scale).sum())
     return best + min(share + float(np.log(densities).sum()), 0.0)
+
+
+def rehearse(W: F64, model: Dynamics, q: float) -> None:
+    """Run every kernel that starts a track from directions alone: a made-up geostationary object, seen twice.
+
+    ``W``, ``model``, ``q``: workspace, dynamics and process noise as the tracker would give them.
+    """
+    rows = np.concatenate([_made_up(model.ref_ns + 60_000_000_000 * k) for k in range(6)])
+    model = model._replace(estimate=False)
+    former = Former(4, 0.01, 10**12)
+    for m in rows:
+        former.add(m, False)
+    solutions(rows, W, model)
+    bank = bank_of(rows, W, model)
+    if bank is not None:
+        later = np.concatenate([_made_up(model.ref_ns + 60_000_000_000 * k) for k in range(60, 64)])
+        bank.offsets(later[0])
+        bank.updated(later, W, model, q)
+
+
+def _made_up(t_ns: int) -> StructArray:
+    """A direction of an object above the equator, from a site there that does not turn."""
+    angle = 7.29e-5 * (t_ns % 10**13) * 1e-9
+    d = np.array([4.2164e7 * np.cos(angle), 4.2164e7 * np.sin(angle), 1e5]) - np.array([6.378e6, 0.0, 0.0])
+    out = np.zeros(1, MEASUREMENT)
+    u = d / np.linalg.norm(d)
+    east = np.cross([0.0, 0.0, 1.0], u)
+    east /= np.linalg.norm(east)
+    out["t_meas_ns"], out["channels"], out["site_r"], out["target_delay"] = t_ns, Channel.ANGLES, [6.378e6, 0, 0], 1.0
+    out["los"], out["e_lon"], out["e_lat"], out["var"] = u, east, np.cross(u, east), [1.0, 1e-10, 1e-10, 1.0]
+    return out

@@ -41,6 +41,7 @@ class Picture(NamedTuple):
     ring_n: npt.NDArray[np.int64]  # (N,) entries made since the track was placed
     sensors: npt.NDArray[np.uint64]  # (N,) bit i: sensor i contributed
     object: npt.NDArray[np.int64]  # (N,) row of the catalogue, or -1
+    object_p: npt.NDArray[np.float64]  # (N,) probability that it is that object, or nan
     due: npt.NDArray[np.int64]  # (N,) TAI ns, when it wants attention if no measurement comes
     review: npt.NDArray[np.int64]  # (N,) number of hits at which its identity is looked at (again)
     exist: npt.NDArray[np.float64]  # (N,) probability that the track's object exists, at exist_ns
@@ -104,6 +105,7 @@ def make_picture(capacity: int) -> Picture:
         ring_n=np.zeros(n, np.int64),
         sensors=np.zeros(n, np.uint64),
         object=np.full(n, -1, np.int64),
+        object_p=np.full(n, np.nan),
         due=np.full(n, NEVER, np.int64),
         review=np.full(n, NEVER, np.int64),
         exist=np.zeros(n),
@@ -229,6 +231,7 @@ def report(picture: Picture, slots: npt.NDArray[np.int64]) -> StructArray:
     out["P"] = picture.P[slots].reshape(-1, 6, 6)
     out["sensors"] = picture.sensors[slots]
     out["object"] = picture.object[slots]
+    out["object_p"] = picture.object_p[slots]
     out["updates"] = picture.hits[slots]
     out["nis"] = np.nan
     out["existence"] = picture.exist[slots]

@@ -42,7 +42,7 @@ class Roster:
         p.active[slot] = True
         p.x[slot], p.P[slot], p.epoch[slot], p.last_ob[slot] = x, P, t_ns, t_ns
         p.status[slot], p.hits[slot], p.ring_n[slot], p.sensors[slot] = Status.TENTATIVE, 0, 0, 0
-        p.object[slot], p.due[slot], p.review[slot] = -1, NEVER, NEVER
+        p.object[slot], p.object_p[slot], p.due[slot], p.review[slot] = -1, np.nan, NEVER, NEVER
         p.coefficients[slot] = self._fresh
         forget(p, slot)
         p.exist[slot], p.exist_ns[slot] = 0.0, t_ns
@@ -55,10 +55,11 @@ class Roster:
         self.picture.number[slot] = self.begun
         self.picture.review[slot] = review_at
 
-    def identify(self, slot: int, row: int) -> None:
-        """The track in ``slot`` is the catalogued object ``row``; -1: it is none."""
+    def identify(self, slot: int, row: int, probability: float = np.nan) -> None:
+        """The track in ``slot`` is the catalogued object ``row``, so probably; -1: it is none."""
         self.track_of_object.pop(int(self.picture.object[slot]), None)
         self.picture.object[slot] = row
+        self.picture.object_p[slot] = probability if row >= 0 else np.nan
         if row >= 0:
             self.track_of_object[row] = slot
 
@@ -88,7 +89,8 @@ class Roster:
         number, gone = sorted((int(p.number[fresh]), int(p.number[stale])))
         elder = fresh if p.number[fresh] == number else stale
         younger = stale if elder == fresh else fresh
-        row = int(p.object[elder] if p.object[elder] >= 0 else p.object[younger])
+        named = elder if p.object[elder] >= 0 else younger
+        row, probability = int(p.object[named]), float(p.object_p[named])
         p.number[fresh], p.number[stale] = number, gone
         p.sensors[fresh] |= p.sensors[stale]
         p.hits[fresh] += p.hits[stale]
@@ -96,5 +98,5 @@ class Roster:
         if p.status[fresh] == Status.TENTATIVE and p.status[stale] != Status.TENTATIVE:
             p.status[fresh] = Status.CONFIRMED
         self.identify(stale, -1)
-        self.identify(fresh, row)
+        self.identify(fresh, row, probability)
         return number, gone

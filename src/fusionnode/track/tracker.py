@@ -42,7 +42,7 @@ from fusionnode.track.dynamics import Dynamics
 from fusionnode.track.engine import Engine, NumbaEngine
 from fusionnode.track.events import EventWatch
 from fusionnode.track.heaven import Earth, middle_of_day
-from fusionnode.track.identity import GATE, are_one, continued_by, double_of, is_sharp, recent_hits
+from fusionnode.track.identity import are_one, continued_by, double_of, is_sharp, recent_hits
 from fusionnode.track.initiate import Initiator, NewOrbit, can_initiate
 from fusionnode.track.jpda import share_out
 from fusionnode.track.lanes import workspace
@@ -72,6 +72,8 @@ REVIEW_HITS = 100
 """A track's identity is looked at again after so many hits, and while young at every doubling of them."""
 NEAREST_M = 500_000.0
 """How far a known object is taken to be at least, where no range was measured."""
+BESIDE_RAD = 0.1
+"""Catalogued objects within this of a direction say how densely objects lie there."""
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]
 Event = StructArray | Tombstone | ObjectEvent
 """What the tracker gives: TRACK_STATE arrays, tombstones and events of objects, in the order in which they happened."""
@@ -120,6 +122,18 @@ _DEGREES = np.array([bin(c & Channel.RANGE | c & Channel.RANGE_RATE).count("1") 
                      for c in range(8)])  # fmt: skip
 
 
+class Who(Protocol):
+    """What the tracker asks of a correlation (see `catalogue.correlate.Correlation`)."""
+
+    def best(self) -> tuple[int, float] | None:
+        """The likeliest object (row) and its probability, if there is a candidate."""
+        ...
+
+    def of(self, row: int) -> float:
+        """The probability of one object."""
+        ...
+
+
 class Prior(Protocol):
     """What the tracker asks of the catalogue (see `catalogue.known.KnownObjects`)."""
 
@@ -137,10 +151,8 @@ class Prior(Protocol):
         """What an object is called."""
         ...
 
-    def correlate(
-        self, x: npt.NDArray[np.float64], P: npt.NDArray[np.float64], t_ns: int, gate: float
-    ) -> tuple[int, float] | None:
-        """The one object that a track can be, with its squared distance, if there is just one."""
+    def correlate(self, x: npt.NDArray[np.float64], P: npt.NDArray[np.float64], t_ns: int) -> Who:
+        """Which objects a track may be."""
         ...
 
 
@@ -178,6 +190,8 @@ class Tracker:
         self._known = known if config.catalogue.initiate else None
         self._names = known
         c = config.catalogue
+        self._name_from = c.name_probability
+        self._new_ratio = c.new_object_ratio
         self._known_reach_m = 6.0 * max(c.sigma_radial_m, c.sigma_along_m, c.sigma_cross_m)
         self._engine = engine or NumbaEngine()
         self._rules = make_rules(config, dynamics.model(2, np.array([0.0, 0.0, 1.0])))
@@ -425,6 +439,7 @@ class Tracker:
         out["P"] = log.P[:n].reshape(n, 6, 6)
         out["sensors"] = log.sensors[:n]
         out["object"] = self.picture.object[slots]
+        out["object_p"] = self.picture.object_p[slots]
         out["updates"] = log.hits[:n]
         out["nis"] = log.nis[:n]
         out["dof"] = _DEGREES[log.used[:n]]
@@ -502,7 +517,8 @@ class Tracker:
             self._enlist(slot, int(t[0]), int(t[-1]), known=False)
         if orbit.sure:
             p.status[slot] = Status.CONFIRMED
-        p.exist[slot], p.exist_ns[slot] = max(p.exist[slot], self._rules.birth), t[-1]
+        birth = self._rules.confirm_at if orbit.sure else self._rules.birth
+        p.exist[slot], p.exist_ns[slot] = max(p.exist[slot], birth), t[-1]
         for sensor, count in enumerate(np.bincount(orbit.used["sensor"]).tolist()):
             note_begun(p, sensor, count)
         for m in orbit.used:
@@ -521,6 +537,7 @@ class Tracker:
         sigma = float(np.sqrt(z[Z_VAR + 1 : Z_VAR + 3].max()))
         cone = 6.0 * sigma + self._known_reach_m / distance
         best: tuple[float, int, int] | None = None
+        likely: list[float] = []  # ln of each candidate's likelihood
         los, site_r = z[Z_LOS : Z_LOS + 3], z[Z_SITE_R : Z_SITE_R + 3]
         for candidate in self._known.near(los, site_r, t_ns, cone).tolist():
             prior = None if candidate in self._roster.track_of_object else self._known.prior(candidate, t_ns)
@@ -529,6 +546,7 @@ class Tracker:
                 continue
             self.picture.exist[slot] = self._rules.birth
             cost = self._try_one(ms, slot, row)
+            likely.append(self._log_likelihood() if cost < np.inf else -np.inf)
             if cost < (best[0] if best else np.inf):
                 if best is not None:
                     self._roster.release(best[1])
@@ -539,7 +557,13 @@ class Tracker:
             return False
         _, slot, candidate = best
         self._try_one(ms, slot, row)
-        self._roster.identify(slot, candidate)
+        likely_new = self._log_density(los, site_r, t_ns, int(self._room.trials.used[0]))
+        weight = np.exp(np.array([*likely, likely_new]) - max(*likely, likely_new))
+        if weight[-1] > self._name_from * weight.sum():
+            self._roster.release(slot)
+            return False
+        probability = np.exp(self._log_likelihood() - max(*likely, likely_new)) / weight.sum()
+        self._roster.identify(slot, candidate, float(probability))
         self._enlist(slot, t_ns, t_ns, known=True)
         commit(self.picture, self._room, 0, ms, self._rules, self._log)
         self._drain(ms, False)
@@ -551,6 +575,25 @@ class Tracker:
         if self._watch is not None:
             self._watch.born(slot, first_ns, now_ns, known=known)
             self._next_due = min(self._next_due, self._watch.next_ns)
+
+    def _log_likelihood(self) -> float:
+        """Of the first trial in the room, in the units of its channels."""
+        trial = self._room.trials
+        return -0.5 * float(
+            trial.nis[0] + np.log(trial.det[0]) + _DEGREES[trial.used[0]] * np.log(2.0 * np.pi)
+        )
+
+    def _log_density(
+        self, los: npt.NDArray[np.float64], site_r: npt.NDArray[np.float64], t_ns: int, used: int
+    ) -> float:
+        """ln of how densely objects that the catalogue does not have lie around a measurement, in the same units: as
+        the catalogue's do around its direction; over a thousand kilometres, and over ten kilometres a second.
+        """
+        assert self._known is not None
+        beside = max(len(self._known.near(los, site_r, t_ns, BESIDE_RAD)), 0.5)
+        density = self._new_ratio * beside / (np.pi * BESIDE_RAD**2)
+        density *= 1e-6 if used & Channel.RANGE else 1.0
+        return float(np.log(density * (1e-4 if used & Channel.RANGE_RATE else 1.0)))
 
     def _try_one(self, ms: Measurements, slot: int, row: int) -> float:
         """Cost of one pair, which is then the first in the room; inf if it is out of its gate."""
@@ -624,15 +667,24 @@ class Tracker:
         double = double_of(p, self._engine, self._rules, slot)
         if double is not None:
             self._merge(slot, double)
-        elif p.object[slot] < 0 and self._names is not None:
-            found = self._names.correlate(p.x[slot], p.P[slot].reshape(6, 6), int(p.epoch[slot]), GATE)
-            if found is None:
-                return
-            holder = self._roster.track_of_object.get(found[0])
-            if holder is None:
-                self._roster.identify(slot, found[0])
-            elif are_one(p, self._engine, self._rules, slot, holder):
-                self._merge(slot, holder)
+        elif self._names is not None and (p.object[slot] < 0 or p.hits[slot] <= REVIEW_HITS):
+            self._name(slot, self._names.correlate(p.x[slot], p.P[slot].reshape(6, 6), int(p.epoch[slot])))
+
+    def _name(self, slot: int, who: Who) -> None:
+        """Give a track the name it has most probably; a young one may lose that with which it began."""
+        p, known = self.picture, int(self.picture.object[slot])
+        if known >= 0:
+            p.object_p[slot] = who.of(known)
+        found = who.best()
+        if found is None or found[1] < self._name_from or found[0] == known:
+            if known >= 0 and p.object_p[slot] < 1.0 - self._name_from:
+                self._roster.identify(slot, -1)
+            return
+        holder = self._roster.track_of_object.get(found[0])
+        if holder is None:
+            self._roster.identify(slot, *found)
+        elif are_one(p, self._engine, self._rules, slot, holder):
+            self._merge(slot, holder)
 
     def _merge(self, slot: int, other: int) -> None:
         """Two tracks are one object: the older number lives on, with the state that was updated last."""
