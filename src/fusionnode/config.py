@@ -253,7 +253,7 @@ class Tracking(_Model):
     coefficient_walk_per_day: NonNegative = 0.2
     accel_noise_psd_m2_s3: Annotated[float | None, Field(gt=0, le=1e12)] = None
     manoeuvre_psd_m2_s3: Positive = 1.0
-    quiet_mean_s: Seconds = 2_592_000.0
+    quiet_mean_s: Seconds = 86_400.0
     manoeuvre_mean_s: Seconds = 120.0
     confirm_hits: Annotated[int, Field(ge=2, le=8)] = 6
     confirm_revisits: Annotated[int, Field(ge=2, le=1000)] = 12
@@ -292,6 +292,8 @@ class Tracking(_Model):
             raise ValueError("expected one of filter = 'ukf', modes = 'imm' and consider_biases, not several")
         if self.estimate and any(chosen):
             raise ValueError("estimate does not go with filter = 'ukf', modes = 'imm' or consider_biases")
+        if self.association == "jpda" and (self.modes == "imm" or self.consider_biases):
+            raise ValueError("association = 'jpda' does not go with modes = 'imm' or consider_biases")
         return self
 
     @model_validator(mode="after")

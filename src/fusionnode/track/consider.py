@@ -10,9 +10,9 @@ zero. So a thousand measurements of one biased radar do not shrink the covarianc
 Biases of unit variance let a sensor's sigma change at run time. A sensor that was forgotten (more than SENSORS
 others since) comes back as if its bias had never met the track.
 
-What a track keeps (Picture.beside, BESIDE numbers; a picture without room for them keeps nothing): its x, by which it is seen whether someone else has set the track's
-state, so that there is nothing known of biases in it; the sensors (index + 1; 0: none), the last to update first;
-their C, row by row.
+What a track keeps (Picture.beside, BESIDE numbers; a picture without room for them keeps nothing): its x, by which it
+is seen whether someone else has set the track's state, so that there is nothing known of biases in it; the sensors
+(index + 1; 0: none), the last to update first; their C, row by row.
 """
 
 from __future__ import annotations
@@ -406,8 +406,8 @@ def predict_slots_considering(W, slots, n, to_ns, x, P_, beside, epoch, model, q
 
 @kernel
 def begin(W, z, t, channels, sensor, n, consider, model, x, P_, beside):
-    """A track was just begun by a least-squares fit through ``n`` measurements: let its covariance P_ (36,), at the last
-    of them, and ``beside`` know of the biases of their sensors.
+    """A track was just begun by a least-squares fit through ``n`` measurements: let its covariance P_ (36,), at the
+    last of them, and ``beside`` know of the biases of their sensors.
 
     ``sensor`` (n,) indices, ``consider`` (sensors, 4) sigmas. A bias moves a fit by G b with G = N^-1 sum J' w
     (consider covariance analysis: Tapley, Schutz & Born, Statistical Orbit Determination, section 6.3).

@@ -98,7 +98,7 @@ class ConsideringEngine(_General):
 
     def begin(self, picture: Picture, slot: int, used: StructArray, rules: Rules) -> None:
         """See `Engine.begin`."""
-        n, sensor = len(used), int(used["sensor"][0])
+        n = len(used)
         consider.begin(
             self._w, np.ascontiguousarray(used).view(np.float64).reshape(n, COLUMNS),
             used["t_meas_ns"].copy(), used["channels"].copy(), used["sensor"].copy(), n, rules.consider,

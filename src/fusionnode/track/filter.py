@@ -325,7 +325,7 @@ def ahead_of_sensor(W, m):
 
 @kernel
 def shape_lanes(W, n, out, start):
-    """Give the measurements in the first ``n`` lanes the noise that stands in ``out`` (Trials) from ``start``, if any."""
+    """Give the measurements in the first ``n`` lanes the noise that stands for them in ``out`` (Trials), if any."""
     if out.shaped[start]:
         for m in range(n):
             for c in range(4):

@@ -5,10 +5,14 @@ Both modes have the same dynamics and differ in process noise. Before each predi
 predicted and updated by the extended filter on the lanes; the track's x and P are those of the mixture.
 
 The chain is one of continuous time: an object stays quiet, or manoeuvring, for an exponential time of known mean. An
-object that ends a long gap manoeuvring has done so for its last part only, and only that part is noisy.
+object that ends a long gap manoeuvring has done so for its last part only, and only that part is noisy. While nothing
+is measured a quiet object is not said to begin a manoeuvre, so that what is predicted is a quiet orbit; when a
+measurement comes, it may have begun one at any time since the last.
 
-What a track keeps (Picture.beside, BESIDE numbers; a picture without room for them keeps nothing): its x, by which it is seen whether someone else has set the track's
-state, so that both modes begin anew from it; the two probabilities; the two states; the two covariances.
+What a track keeps (Picture.beside, BESIDE numbers; a picture without room for them keeps nothing): its x, by which it
+is seen whether someone else has set the track's state, so that both modes begin anew from it; the two
+probabilities; the two states; the two covariances; and for how many seconds it has been predicted since its last
+update.
 """
 
 from __future__ import annotations
@@ -24,7 +28,8 @@ from fusionnode.track.lanes import LANES, LEFT, P_OUT, X_OUT, P, X
 
 QUIET, MANOEUVRING = 0, 1
 _PROBABILITY, _STATE, _COVARIANCE = 6, 8, 20
-BESIDE = 92
+_COASTED = 92
+BESIDE = 93
 
 
 def manoeuvre_probability(beside: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -33,15 +38,17 @@ def manoeuvre_probability(beside: npt.NDArray[np.float64]) -> npt.NDArray[np.flo
 
 
 @kernel
-def transition(dt, sojourn_s, to):
-    """Probabilities of the modes after ``dt`` s given those before into ``to`` (2, 2), [before, after]."""
+def transition(dt, gap, sojourn_s, to):
+    """Probabilities of the modes after ``dt`` s given those before into ``to`` (2, 2), [before, after].
+
+    ``gap``: s in which an object may have begun to manoeuvre; that of a chain where it is ``dt``.
+    """
     leave = 1.0 / sojourn_s[0]
     back = 1.0 / sojourn_s[1]
     both = leave + back
-    gone = -np.expm1(-both * abs(dt)) / both
-    to[0, 1] = leave * gone
+    to[0, 1] = -leave / both * np.expm1(-both * abs(gap))
     to[0, 0] = 1.0 - to[0, 1]
-    to[1, 0] = back * gone
+    to[1, 0] = -back / both * np.expm1(-both * abs(dt))
     to[1, 1] = 1.0 - to[1, 0]
 
 
@@ -115,7 +122,7 @@ def weigh(mu, nis, det, dof, mu_out):
 
 @kernel
 def _load(beside, x, P_, sojourn_s, mu, xs, Ps):
-    """The modes of a track into mu (2,), xs (2, 6), Ps (2, 36)."""
+    """The modes of a track into mu (2,), xs (2, 6), Ps (2, 36); returns for how long it has coasted, s."""
     own = beside.shape[0] == BESIDE and beside[_PROBABILITY] + beside[_PROBABILITY + 1] > 0.5
     for i in range(6):
         own = own and beside[i] == x[i]
@@ -126,10 +133,14 @@ def _load(beside, x, P_, sojourn_s, mu, xs, Ps):
             xs[j, i] = beside[_STATE + 6 * j + i] if own else x[i]
         for i in range(36):
             Ps[j, i] = beside[_COVARIANCE + 36 * j + i] if own else P_[i]
+    return beside[_COASTED] if own else 0.0
 
 
 @kernel
-def _store(mu, xs, Ps, x, beside):
+def _store(mu, xs, Ps, x, coasted, beside):
+    if beside.shape[0] != BESIDE:
+        return
+    beside[_COASTED] = coasted
     for i in range(6):
         beside[i] = x[i]
     for j in range(2):
@@ -141,8 +152,9 @@ def _store(mu, xs, Ps, x, beside):
 
 
 @kernel
-def _predict_mode(W, j, n, x, P_, left, model, psd, manoeuvre_psd, stay_s):
-    """Predict mode ``j`` of the first ``n`` lanes from its mixed conditions x (LANES, 2, 6), P_ (LANES, 2, 36).
+def _predict_mode(W, j, n, x, P_, since, left, gap, model, psd, manoeuvre_psd, stay_s):
+    """Predict mode ``j`` of the first ``n`` lanes by ``left`` (LANES,) s from ``since`` (LANES,), s, and its mixed
+    conditions x (LANES, 2, 6), P_ (LANES, 2, 36); a manoeuvre makes noise over ``gap`` (LANES,) s, at least as long.
 
     The lanes share one process noise, and tracks in them may have gaps of their own: the manoeuvring mode's
     lanes are predicted with the quiet noise, and what it lacks is made up for by `_add_noise`.
@@ -154,18 +166,18 @@ def _predict_mode(W, j, n, x, P_, left, model, psd, manoeuvre_psd, stay_s):
     predict_lanes(W, model, psd)
     if j == MANOEUVRING:
         for m in range(n):
-            extra = effective_psd(left[m], psd, manoeuvre_psd, stay_s) - psd
-            _add_noise(W, m, abs(left[m]), left[m], extra)
+            extra = effective_psd(gap[m], psd, manoeuvre_psd, stay_s) - psd
+            _add_noise(W, m, gap[m], extra)
     judge_lanes(W, P)
     mend_predictions(W, n)
 
 
 @kernel
-def _add_noise(W, m, duration, left, psd):
-    """Covariance of white acceleration over the whole gap, as of a straight line, added to P of lane ``m``."""
-    qv = psd * duration
-    qx = 0.5 * qv * left
-    qr = qv * left * left / 3.0
+def _add_noise(W, m, gap, psd):
+    """Covariance of white acceleration over the whole gap, as on a straight line, added to P of lane ``m``."""
+    qv = psd * abs(gap)
+    qx = 0.5 * qv * gap
+    qr = qv * gap * gap / 3.0
     for i in range(3):
         W[P + (i * (i + 1) // 2 + i) * LANES + m] += qr
         k = i + 3
@@ -215,6 +227,7 @@ def try_pairs_in_modes(
     P_out = np.empty((LANES, 2, 36))
     since = np.empty(LANES)
     left = np.empty(LANES)
+    gap = np.empty(LANES)
     used = np.zeros(LANES, np.uint8)
     nis = np.zeros((2, LANES))
     det = np.zeros((2, LANES))
@@ -226,12 +239,12 @@ def try_pairs_in_modes(
             since[m] = (epoch[slot] - model.ref_ns) * 1e-9
             left[m] = (t[row] - epoch[slot]) * 1e-9
             used[m] = channels[row]
-            _load(beside[slot], x[slot], P_[slot], sojourn_s, mu, xs, Ps)
-            transition(left[m], sojourn_s, switch)
+            gap[m] = left[m] + _load(beside[slot], x[slot], P_[slot], sojourn_s, mu, xs, Ps)
+            transition(left[m], gap[m], sojourn_s, switch)
             mix(mu, switch, xs, Ps, before[m], x_in[m], P_in[m])
         for k in range(2):
             j = 1 - k
-            _predict_mode(W, j, size, x_in, P_in, left, model, q, manoeuvre_psd, sojourn_s[1])
+            _predict_mode(W, j, size, x_in, P_in, since, left, gap, model, q, manoeuvre_psd, sojourn_s[1])
             for m in range(size):
                 load_measurement(W, m, z[rows[start + m]], used[m])
             try_lanes(W, size, gates, may_drop and j == MANOEUVRING, used, nis[j], det[j], out, start)
@@ -252,7 +265,7 @@ def try_pairs_in_modes(
             out.det[at] = np.exp(cost - mean) if mean < np.inf else 1.0
             out.used[at] = used[m]
             combine(mu_after, x_out[m], P_out[m], out.x[at], out.P[at])
-            _store(mu_after, x_out[m], P_out[m], out.x[at], out.beside[at])
+            _store(mu_after, x_out[m], P_out[m], out.x[at], 0.0, out.beside[at])
 
 
 @kernel
@@ -269,17 +282,20 @@ def predict_slots_in_modes(W, slots, n, to_ns, x, P_, beside, epoch, model, q, m
     P_out = np.empty((LANES, 2, 36))
     since = np.empty(LANES)
     left = np.empty(LANES)
+    gap = np.empty(LANES)
+    coasted = np.empty(LANES)
     for start in range(0, n, LANES):
         size = min(LANES, n - start)
         for m in range(size):
             slot = slots[start + m]
             since[m] = (epoch[slot] - model.ref_ns) * 1e-9
             left[m] = (to_ns - epoch[slot]) * 1e-9
-            _load(beside[slot], x[slot], P_[slot], sojourn_s, mu, xs, Ps)
-            transition(left[m], sojourn_s, switch)
+            gap[m] = left[m]
+            coasted[m] = left[m] + _load(beside[slot], x[slot], P_[slot], sojourn_s, mu, xs, Ps)
+            transition(left[m], 0.0, sojourn_s, switch)
             mix(mu, switch, xs, Ps, after[m], x_in[m], P_in[m])
         for j in range(2):
-            _predict_mode(W, j, size, x_in, P_in, left, model, q, manoeuvre_psd, sojourn_s[1])
+            _predict_mode(W, j, size, x_in, P_in, since, left, gap, model, q, manoeuvre_psd, sojourn_s[1])
             for m in range(size):
                 for i in range(6):
                     x_out[m, j, i] = W[X + i * LANES + m]
@@ -288,4 +304,4 @@ def predict_slots_in_modes(W, slots, n, to_ns, x, P_, beside, epoch, model, q, m
             slot = slots[start + m]
             epoch[slot] = to_ns
             combine(after[m], x_out[m], P_out[m], x[slot], P_[slot])
-            _store(after[m], x_out[m], P_out[m], x[slot], beside[slot])
+            _store(after[m], x_out[m], P_out[m], x[slot], coasted[m], beside[slot])
