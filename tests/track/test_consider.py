@@ -36,7 +36,7 @@ def filterpys(records: StructArray, x: np.ndarray, P: np.ndarray) -> tuple[np.nd
         dt = (int(m["t_meas_ns"]) - t) * 1e-9
         t = int(m["t_meas_ns"])
         if dt:
-            x_next, F[:6, :6] = step(joint.x[:6], dt, GRAVITY)
+            x_next, F[:6, :6] = step(joint.x[:6], dt, GRAVITY.zonal)
             Q[:6, :6] = noise(dt, RULES.psd)
             joint.predict(F=F, Q=Q)
             joint.x[:6] = x_next

@@ -31,7 +31,7 @@ def carried(x: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:
     while dt != 0.0:
         n = int(np.ceil(abs(dt) / step_length(*x[:3])))
         h = dt / n if n > 1 else dt
-        x, phi = step(x, h, GRAVITY)
+        x, phi = step(x, h, GRAVITY.zonal)
         Q = phi @ Q @ phi.T + noise(h, RULES.psd)
         dt = dt - h if n > 1 else 0.0
     return x, Q
