@@ -81,9 +81,10 @@ class Sensor(_Model):
     """One sensor: what it reports, how good it is, and the conventions it follows.
 
     Sigmas are 1 sigma and used where a detection brings none. Biases are measured minus true and are
-    subtracted. ``lon`` is azimuth (az/el) or right ascension (RA/Dec); its sigma is on the sky. ``participants`` are
-    the names under which tracking data messages know the sensor, besides its own. ``wander`` is noise on top of the
-    sigmas that is not white: its size, and the time over which it stays alike (a servo's lag; first-order Gauss-Markov).
+    subtracted; what is left of them has the ``bias_sigma`` (see ``tracking.consider_biases``). ``lon`` is azimuth
+    (az/el) or right ascension (RA/Dec); its sigmas are on the sky. ``participants`` are the names under which tracking
+    data messages know the sensor, besides its own. ``wander`` is noise on top of the sigmas that is not white: its
+    size, and the time over which it stays alike (a servo's lag; first-order Gauss-Markov).
 
     ``refraction``: ``removed`` by the sensor; ``included`` in its elevations and ranges; ``stellar``: right ascension
     and declination are relative to stars, so that only what differs for a near target is left in. Where no range is
@@ -115,6 +116,10 @@ class Sensor(_Model):
     lat_wander_deg: NonNegative = 0.0
     range_rate_wander_m_s: NonNegative = 0.0
     wander_s: Seconds = 5.0
+    range_bias_sigma_m: NonNegative = 0.0
+    lon_bias_sigma_deg: NonNegative = 0.0
+    lat_bias_sigma_deg: NonNegative = 0.0
+    range_rate_bias_sigma_m_s: NonNegative = 0.0
     use_range_rate: bool = True
     range_convention: Literal["one_way", "round_trip"] = "one_way"
     time_tag: Literal["bounce", "receive"] = "bounce"
@@ -159,6 +164,15 @@ class Sensor(_Model):
         if self.refraction == "stellar" and self.angles != "radec":
             raise ValueError("refraction = 'stellar' is for angles = 'radec'")
         return self
+
+    def bias_sigmas(self) -> tuple[float, float, float, float]:
+        """Sigmas of the biases left: range (m), lon and lat (rad, on the sky), range rate (m/s)."""
+        return (
+            self.range_bias_sigma_m,
+            radians(self.lon_bias_sigma_deg),
+            radians(self.lat_bias_sigma_deg),
+            self.range_rate_bias_sigma_m_s,
+        )
 
 
 class SerialLink(_Model):
@@ -212,9 +226,17 @@ class Tracking(_Model):
     ``association``: the best assignment ("gnn"), or its probabilities where it is not sure ("jpda"). ``confirm``: by
     ``confirm_hits`` in ``confirm_revisits`` revisits, or by the probability that the track's object exists, which
     starts at ``birth_existence`` and halves in 0.69 ``existence_life_s`` without news.
+    ``filter``: extended or unscented (thirteen points of a track in place of its derivatives, at more than ten times
+    the cost). ``modes``: one model of motion, or two that interact: quiet, with ``accel_noise_psd_m2_s3``, and
+    manoeuvring, with ``manoeuvre_psd_m2_s3``; an object stays in each for its ``mean_s`` on average.
+    ``consider_biases``: what is left of the sensors' biases (their ``bias_sigma`` keys) is part of every covariance,
+    and is not averaged away.
     """
 
     engine: Literal["numba", "filterpy"] = "numba"
+    filter: Literal["ekf", "ukf"] = "ekf"
+    modes: Literal["single", "imm"] = "single"
+    consider_biases: bool = False
     hold_back_s: SecondsOrZero = 0.25
     transit_s: SecondsOrZero = 1.0
     late_age_s: Annotated[float, Field(ge=0, le=3600.0, allow_inf_nan=False)] = 60.0
@@ -235,6 +257,9 @@ class Tracking(_Model):
     srp_sigma_m2_kg: Positive = 0.02
     coefficient_walk_per_day: NonNegative = 0.2
     accel_noise_psd_m2_s3: Annotated[float | None, Field(gt=0, le=1e12)] = None
+    manoeuvre_psd_m2_s3: Positive = 1.0
+    quiet_mean_s: Seconds = 86_400.0
+    manoeuvre_mean_s: Seconds = 120.0
     confirm_hits: Annotated[int, Field(ge=2, le=8)] = 6
     confirm_revisits: Annotated[int, Field(ge=2, le=1000)] = 12
     tentative_limit_s: Seconds = 30.0
@@ -260,6 +285,21 @@ class Tracking(_Model):
     optical_max_range_m: Annotated[float, Field(ge=1e6, le=4e8, allow_inf_nan=False)] = 6.0e7
     max_tracks: Annotated[int, Field(ge=16, le=1_000_000)] = 65_536
     future_tolerance_s: Seconds = 2.0
+
+    @model_validator(mode="after")
+    def _one_filter(self) -> Tracking:
+        if self.engine == "filterpy" and self.filter != "ekf":
+            raise ValueError("filter: engine 'filterpy' has 'ekf' only")
+        chosen = [self.filter == "ukf", self.modes == "imm", self.consider_biases]
+        if self.engine == "filterpy" and any(chosen):
+            raise ValueError("modes, consider_biases: engine 'filterpy' has neither")
+        if sum(chosen) > 1:
+            raise ValueError("expected one of filter = 'ukf', modes = 'imm' and consider_biases, not several")
+        if self.estimate and any(chosen):
+            raise ValueError("estimate does not go with filter = 'ukf', modes = 'imm' or consider_biases")
+        if self.association == "jpda" and (self.modes == "imm" or self.consider_biases):
+            raise ValueError("association = 'jpda' does not go with modes = 'imm' or consider_biases")
+        return self
 
     @model_validator(mode="after")
     def _estimates_need_forces(self) -> Tracking:

@@ -114,7 +114,7 @@ def build_pipeline(config: Config, config_path: Path, stream_epoch: str) -> Pipe
     # Imported late: what is wrong with a configuration is told at once, not after all of numba is there.
     from fusionnode import pipeline, warmup
 
-    warmup.compile_kernels()
+    warmup.compile_kernels(config.tracking)
     try:
         return pipeline.build(config, stream_epoch)
     except ValueError as error:

@@ -32,14 +32,12 @@ from fusionnode.intake.ordering import Ordering
 from fusionnode.intake.watch import SensorWatch
 from fusionnode.release.wire import Message, StreamEncoder
 from fusionnode.track import state as track_state
-from fusionnode.track.engine import Engine, NumbaEngine
-from fusionnode.track.engine_filterpy import FilterpyEngine
+from fusionnode.track.engine_variants import make_engine
 from fusionnode.track.rewind import Rewind
 from fusionnode.track.state import Restored
 from fusionnode.track.tracker import Tracker, merged
 
 SECOND_NS = 1_000_000_000
-ENGINES: dict[str, Callable[[], Engine]] = {"numba": NumbaEngine, "filterpy": FilterpyEngine}
 _BELIEVABLE_NS = 86_400 * SECOND_NS
 """How far beyond the clock of recorded data its last measurements may be at the end."""
 _TENTATIVE = int(Status.TENTATIVE)
@@ -87,7 +85,7 @@ class Pipeline:
         late_age_ns = round(config.tracking.late_age_s * SECOND_NS)
         self._ordering = Ordering(self._hold_back_ns, names, self.outcomes, late_age_ns)
         share = Share(self.outcomes)
-        self._tracker = Tracker(config, orientation, share, known, ENGINES[config.tracking.engine]())
+        self._tracker = Tracker(config, orientation, share, known, make_engine(config.tracking))
         self._rewind = Rewind(
             self._tracker, share, self.outcomes, names, coast_s=config.tracking.coast_publish_s,
             late_age_ns=late_age_ns, most_logged=config.tracking.late_log_measurements,

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from fusionnode.codec import messages
-from fusionnode.config import Config, parse
+from fusionnode.config import Config, Tracking, parse
 from fusionnode.core.refframes import EarthOrientation, enu_itrf, site_itrf
 from fusionnode.core.timescales import tai_ns_from_utc_text
 from fusionnode.core.types import DETECTION, Channel, Kind, LinkRecord, StructArray
 from fusionnode.pipeline import SECOND_NS, Pipeline
 from fusionnode.track.dynamics import MU, coarse_step, make, model
+from fusionnode.track.engine_variants import make_engine
 from fusionnode.track.lanes import workspace
 from fusionnode.track.optical import rehearse
 
@@ -55,11 +56,19 @@ _LAT, _LON = np.radians(10.0), np.radians(20.0)
 _START = "2025-09-01T00:00:00"
 
 
-def compile_kernels() -> None:
-    """Run the rehearsal."""
+def compile_kernels(tracking: Tracking | None = None) -> None:
+    """Run the rehearsal; and once more with the filter of ``tracking``, if that is not the usual one."""
     messages.warm_up()
     config = parse(_STATION, Path("rehearsal"))
     orientation = EarthOrientation()
+    _rehearse(config, orientation)
+    if tracking is not None and type(make_engine(tracking)) is not type(make_engine(config.tracking)):
+        wanted = {key: getattr(tracking, key) for key in ("engine", "filter", "modes", "consider_biases")}
+        plain = config.tracking.model_copy(update={"association": "gnn", **wanted})
+        _rehearse(config.model_copy(update={"tracking": plain}), orientation)
+
+
+def _rehearse(config: Config, orientation: EarthOrientation) -> None:
     pipeline = Pipeline(config, stream_epoch="rehearsal", orientation=orientation)
     start = tai_ns_from_utc_text(_START)
     rubbish = b"\x00\x02\x01\x00"

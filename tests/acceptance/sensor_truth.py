@@ -35,7 +35,9 @@ USEFUL = np.array([40.0, 0.02, 0.02, 5.0])
 def plain_config() -> Config:
     """The configuration without any bias that somebody published."""
     config = load(CONFIG)
-    none = dict.fromkeys(("range_bias_m", "lon_bias_deg", "lat_bias_deg", "range_rate_bias_m_s", "time_bias_s"), 0.0)
+    none = dict.fromkeys(
+        ("range_bias_m", "lon_bias_deg", "lat_bias_deg", "range_rate_bias_m_s", "time_bias_s"), 0.0
+    )
     sensors = {name: sensor.model_copy(update=none) for name, sensor in config.sensor.items()}
     return config.model_copy(update={"sensor": sensors})
 

@@ -53,7 +53,9 @@ def report(false: list[int], detected: list[float], targets: int, seeds: int, sc
         for confirm in ("m_of_n", "existence"):
             for n in false:
                 runs = [
-                    confirmed_after(clutter.scene(targets, scans, seed, false=n, detected=p), f'confirm = "{confirm}"')
+                    confirmed_after(
+                        clutter.scene(targets, scans, seed, false=n, detected=p), f'confirm = "{confirm}"'
+                    )
                     for seed in range(1, seeds + 1)
                 ]
                 first = np.concatenate([r[0] for r in runs])

@@ -65,7 +65,9 @@ def gaps(n: int, gap_s: float, seed: int) -> str:
         middle.append(k)
     tracker, gone, alive = run(in_order(*parts))
     kept = int(np.count_nonzero(alive["track"] <= n))
-    ended = f"{sum(t.reason == 'merged' and t.successor is not None for t in gone)} merged, each with a successor"
+    ended = (
+        f"{sum(t.reason == 'merged' and t.successor is not None for t in gone)} merged, each with a successor"
+    )
     others = sum(t.reason != "merged" for t in gone)
     return f"gap {gap_s:6.0f} s: {kept} of {n} numbers kept, {len(alive)} tracks, {tracker.begun} begun, {ended}, {others} dropped"
 

@@ -177,7 +177,9 @@ def test_cells_of_space_lose_nothing_that_could_agree() -> None:
         few += len(which) < len(everything) / 2
         chosen, all_chosen = np.zeros(len(which), np.bool_), np.zeros(len(everything), np.bool_)
         count = consensus(z[which], t[which], channels[which], len(which), chosen)
-        assert count == consensus(z[everything], t[everything], channels[everything], len(everything), all_chosen)
+        assert count == consensus(
+            z[everything], t[everything], channels[everything], len(everything), all_chosen
+        )
         if count > 1:
             np.testing.assert_array_equal(which[chosen], everything[all_chosen])
     assert few > n / 2

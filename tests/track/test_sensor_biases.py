@@ -23,7 +23,9 @@ ORBIT = orbit()
 def estimator(sensors: int = 3, memory_days: float = 60.0) -> BiasEstimator:
     spread = np.tile(ASSUMED, (sensors, 1))
     inertial = np.zeros(sensors, np.bool_)
-    return BiasEstimator(Limits(np.tile(PRIOR, (sensors, 1)), spread, spread / 2, inertial, memory_days, 1e-9))
+    return BiasEstimator(
+        Limits(np.tile(PRIOR, (sensors, 1)), spread, spread / 2, inertial, memory_days, 1e-9)
+    )
 
 
 def learn(
@@ -165,7 +167,9 @@ def test_corrections_take_out_what_is_there_and_can_be_undone(inertial: bool) ->
         assert np.allclose(np.linalg.norm(out[name], axis=1), 1.0, atol=1e-12)
     assert np.abs(np.einsum("ni,ni->n", out["los"], out["e_lon"])).max() < 1e-12
     assert np.abs(np.einsum("ni,ni->n", out["los"], out["e_lat"])).max() < 1e-12
-    back, t = uncorrected(out.view(np.float64).reshape(len(out), COLUMNS)[0], int(out["t_meas_ns"][0]), bias[0], inertial)
+    back, t = uncorrected(
+        out.view(np.float64).reshape(len(out), COLUMNS)[0], int(out["t_meas_ns"][0]), bias[0], inertial
+    )
     assert t == rows["t_meas_ns"][0]
     assert np.allclose(back.view(MEASUREMENT)["los"], rows["los"][0], atol=1e-7)
     if not inertial:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
+    from fusionnode.cli.spool import Spool
+    from fusionnode.config import Config
     from fusionnode.core.outcome import Outcomes
     from fusionnode.core.types import ObjectEvent, StructArray
     from fusionnode.pipeline import Pipeline
@@ -30,6 +32,12 @@ def register(subparsers: Any) -> None:
         "--out",
         metavar="FILE",
         help="a line of JSON for each track and update, and for each event; - is stdout",
+    )
+    parser.add_argument(
+        "--smooth",
+        type=Path,
+        metavar="FILE",
+        help="when all is processed, a line of JSON for each state as all later measurements show it, track by track",
     )
     parser.add_argument("--json", action="store_true", help="end with a summary as one JSON object")
     parser.set_defaults(run=run)
@@ -53,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"{folders[0]}: expected a folder with journal segments")
     # Files tell the time themselves; a journal has the ticks it had.
     timed = config if folders else config.model_copy(update={"clock": Clock(mode="data")})
+    spool = _spool(args.smooth, config)
     engine = daemon.build_pipeline(timed, args.config, "process")
     lines = 0
     kinds: dict[str, int] = {}
@@ -61,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
         def write(states: StructArray) -> None:
             nonlocal lines
             lines += len(states)
+            if spool is not None:
+                spool.add(states)
             if file is not None:
                 file.write(engine.encoder.json_lines(states))
 
@@ -78,6 +89,12 @@ def run(args: argparse.Namespace) -> int:
         else:
             records = _process_files(args.inputs, engine, config.daemon.batch_records, config.sensor_ids())
         seconds = (clock.monotonic_ns() - start) / 1e9
+    if spool is not None:
+        with _opened(str(args.smooth)) as file:
+            assert file is not None
+            for states in spool.smoothed(config, engine.orientation):
+                file.write(engine.encoder.json_lines(states))
+        spool.close()
     summary = {
         "records": records,
         "seconds": round(seconds, 3),
@@ -103,6 +120,21 @@ def run(args: argparse.Namespace) -> int:
         print("fusionnode: there was nothing to process in what was given", file=sys.stderr)
         return 1
     return 0
+
+
+def _spool(path: Path | None, config: Config) -> Spool | None:
+    """Where states wait to be smoothed, if that is asked for."""
+    from fusionnode.cli.errors import CommandError
+    from fusionnode.cli.spool import Spool, cannot_smooth
+
+    if path is None:
+        return None
+    if reason := cannot_smooth(config):
+        raise CommandError(f"--smooth: {reason}")
+    try:
+        return Spool(path.parent)
+    except OSError as error:
+        raise CommandError(f"{path.parent}: cannot be written: {error.strerror}") from None
 
 
 @contextmanager

@@ -93,13 +93,13 @@ def make_log(n: int) -> Log:
     )
 
 
-def make_room(capacity: int, pairs: int) -> Room:
-    """Memory for scans of up to ``pairs`` pairs over ``capacity`` tracks."""
+def make_room(capacity: int, pairs: int, beside: int = 0) -> Room:
+    """Memory for scans of up to ``pairs`` pairs over ``capacity`` tracks that keep ``beside`` numbers each."""
     return Room(
         np.zeros(pairs, np.int64),
         np.zeros(pairs, np.int64),
         np.full(capacity, -1, np.int64),
-        make_trials(pairs),
+        make_trials(pairs, beside),
         np.zeros(pairs),
         np.zeros(pairs),
         np.zeros(pairs),
@@ -160,6 +160,8 @@ def commit(picture, room, pair, ms, rules, log):
         picture.x[slot, i] = trials.x[pair, i]
     for i in range(36):
         picture.P[slot, i] = trials.P[pair, i]
+    for i in range(picture.beside.shape[1]):
+        picture.beside[slot, i] = trials.beside[pair, i]
     picture.epoch[slot] = ms.t[row]
     picture.exist[slot] = room.exist[pair]
     picture.exist_ns[slot] = ms.t[row]

@@ -200,7 +200,8 @@ def _widened_square(A, at, C, S):
 
 
 @kernel
-def _take_lower(W, at, m, C):
+def take_lower(W, at, m, C):
+    """The lower triangle at ``at`` of lane ``m`` into that of C (6, 6)."""
     to = at + m
     for i in range(6):
         for j in range(i + 1):
@@ -209,7 +210,8 @@ def _take_lower(W, at, m, C):
 
 
 @kernel
-def _put_lower(W, at, m, C):
+def put_lower(W, at, m, C):
+    """The lower triangle of C (6, 6) into that at ``at`` of lane ``m``."""
     to = at + m
     for i in range(6):
         for j in range(i + 1):
@@ -225,7 +227,7 @@ def _in_square_root_form(W, m):
     L = LANES
     C = np.zeros((6, 6))
     S = np.zeros((6, 6))
-    _take_lower(W, P, m, C)
+    take_lower(W, P, m, C)
     if not factor(C, S, 6):
         return False
     A = np.zeros((10, 10))
@@ -246,16 +248,24 @@ def _in_square_root_form(W, m):
                 A[n, 4 + j] += h * S[i, j]
         n += 1
     # the channels that count came first; close the gap to the state's columns
-    size = n + 6
     for c in range(n):
         for j in range(6):
             A[c, n + j] = A[c, 4 + j]
-        for j in range(size, 10):
-            A[c, j] = 0.0
     for i in range(6):
         for j in range(i + 1):
             A[n + i, n + j] = S[i, j]
-    triangularise(A, size, size)
+    return update_from_array(W, m, A, n, n + 6, y, C, S)
+
+
+@kernel
+def update_from_array(W, m, A, n, columns, y, C, S):
+    """Finish an update of lane ``m`` that stands as an array: A A' is the joint covariance of ``n`` channels (first
+    rows) and the state (six rows); ``y`` (n,) are the innovations of the state in X.
+
+    Fills X_OUT, P_OUT, NIS and DET; says whether it could be made. A, y, C (6, 6) and S (6, 6) are used up.
+    """
+    L = LANES
+    triangularise(A, n + 6, columns)
     nis = 0.0
     det = 1.0
     for c in range(n):
@@ -266,7 +276,7 @@ def _in_square_root_form(W, m):
         y[c] /= A[c, c]
         nis += y[c] * y[c]
         det *= A[c, c] * A[c, c]
-    if not nis < np.inf:
+    if not (nis < np.inf and 0.0 < det < np.inf):
         return False
     for i in range(6):
         value = W[X + i * L + m]
@@ -277,7 +287,7 @@ def _in_square_root_form(W, m):
         W[X_OUT + i * L + m] = value
     if not _widened_square(A, n, C, S):
         return False
-    _put_lower(W, P_OUT, m, C)
+    put_lower(W, P_OUT, m, C)
     W[NIS + m] = nis
     W[DET + m] = det
     return True
@@ -308,7 +318,7 @@ def mend_predictions(W, n):
     for m in range(n):
         if W[SOUND + m] > 0.0:
             continue
-        _take_lower(W, P, m, C)
+        take_lower(W, P, m, C)
         sound = factor(C, S, 6)
         for i in range(6):
             sound = sound and abs(W[X + i * LANES + m]) < np.inf
@@ -316,7 +326,7 @@ def mend_predictions(W, n):
             for i in range(6):
                 for j in range(i + 1):
                     C[i, j] = np.nan
-        _put_lower(W, P, m, C)
+        put_lower(W, P, m, C)
 
 
 @kernel

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fusionnode.core.types import StructArray
 from fusionnode.track.associate import Log, Measurements, Room, settle_plain_scans
 from fusionnode.track.filter import predict_slots, try_pairs
 from fusionnode.track.lanes import TALLY, workspace
@@ -39,6 +40,10 @@ class Engine(Protocol):
 
     def predict(self, picture: Picture, slots: npt.NDArray[np.int64], to_ns: int, rules: Rules) -> None:
         """Take the tracks in ``slots`` to ``to_ns``, TAI ns."""
+        ...
+
+    def begin(self, picture: Picture, slot: int, used: StructArray, rules: Rules) -> None:
+        """The track in ``slot`` was just set to an orbit fitted to MEASUREMENT[n] ``used``."""
         ...
 
     def mended(self) -> dict[str, int]:
@@ -80,6 +85,9 @@ class NumbaEngine:
         predict_slots(
             self._w, slots, len(slots), to_ns, picture.x, picture.P, picture.epoch, rules.model, rules.psd
         )
+
+    def begin(self, picture: Picture, slot: int, used: StructArray, rules: Rules) -> None:
+        """Nothing is to be done."""
 
     def mended(self) -> dict[str, int]:
         """See `Engine.mended`."""

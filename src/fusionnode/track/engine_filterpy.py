@@ -236,6 +236,9 @@ class FilterpyEngine:
             picture.x[slot], picture.P[slot], picture.epoch[slot] = kf.x, kf.P.reshape(36), to_ns
             refresh_coarse(picture, slot)
 
+    def begin(self, picture: Picture, slot: int, used: StructArray, rules: Rules) -> None:
+        """Nothing is to be done."""
+
     def mended(self) -> dict[str, int]:
         """See `Engine.mended`."""
         return {"square_root": 0, "refused": self._refused}

@@ -14,13 +14,14 @@ import numpy.typing as npt
 from fusionnode.core.kernels import inlined, kernel
 from fusionnode.core.types import Channel
 from fusionnode.track.coefficients import PRIOR, load_coefficients, unload_coefficients, unload_prior
-from fusionnode.track.definite import judge_lanes, mend_predictions, mend_updates, tally
+from fusionnode.track.definite import REFUSED, judge_lanes, mend_predictions, mend_updates, tally
 from fusionnode.track.dynamics import predict_lanes
 from fusionnode.track.lanes import (
     BEND,
     COEFFICIENTS,
     CROSS,
     DET,
+    FORM,
     LANES,
     LEFT,
     LOS,
@@ -28,6 +29,7 @@ from fusionnode.track.lanes import (
     NOISE,
     P_OUT,
     SITE_DELAY,
+    SITE_R,
     SOUND,
     USE,
     VAR,
@@ -66,10 +68,11 @@ class Trials(NamedTuple):
     noise: npt.NDArray[np.float64]  # (n, 8) taken: variances for the gate, and what an update adds to them
     y: npt.NDArray[np.float64]  # (n, 4) innovations
     spread: npt.NDArray[np.float64]  # (n, 4) their variances but for the noise: h P h' and the bend of h
+    beside: npt.NDArray[np.float64]  # (n, B) what the track keeps beside x and P afterwards (Picture.beside)
 
 
-def make_trials(n: int) -> Trials:
-    """Room for ``n`` trials."""
+def make_trials(n: int, beside: int = 0) -> Trials:
+    """Room for ``n`` trials of tracks that keep ``beside`` numbers beside their state."""
     return Trials(
         np.zeros((n, 6)),
         np.zeros((n, 36)),
@@ -81,6 +84,7 @@ def make_trials(n: int) -> Trials:
         np.zeros((n, 8)),
         np.zeros((n, 4)),
         np.zeros((n, 4)),
+        np.zeros((n, beside)),
     )
 
 
@@ -184,7 +188,7 @@ def load_track(W, m, x, P_, t, left, drag, light):
 
 
 @kernel
-def _unload(W, at, P_):
+def unload(W, at, P_):
     """Write the lower triangle at ``at`` into both halves of ``P_`` (36,)."""
     for i in range(6):
         for j in range(i + 1):
@@ -193,7 +197,8 @@ def _unload(W, at, P_):
 
 
 @kernel
-def _set_use(W, m, channels):
+def set_use(W, m, channels):
+    """Let lane ``m`` use the Channel bits ``channels``."""
     angles = 1.0 if channels & _ANGLES else 0.0
     W[USE + m] = 1.0 if channels & _RANGE else 0.0
     W[USE + LANES + m] = angles
@@ -206,7 +211,7 @@ def load_measurement(W, m, z, channels):
     """Put a measurement (a row of MEASUREMENT seen as float64) into lane ``m``, with the ``channels`` to use."""
     for i in range((SITE_DELAY - LOS) // LANES + 1):
         W[LOS + i * LANES + m] = z[_COLUMN[i]]
-    _set_use(W, m, channels)
+    set_use(W, m, channels)
 
 
 # MEASUREMENT has site_r and site_v before the line of sight; the lanes have them after it
@@ -294,7 +299,7 @@ def _leave_one_out(W, n, gates, out_of_gate, used):
         tried = False
         for m in range(n):
             if out_of_gate[m] and used[m] == _ALL:
-                _set_use(W, m, _ALL ^ drop)
+                set_use(W, m, _ALL ^ drop)
                 tried = True
         if not tried:
             break
@@ -305,8 +310,58 @@ def _leave_one_out(W, n, gates, out_of_gate, used):
                     used[m] = _ALL ^ drop
                     out_of_gate[m] = False
                 else:
-                    _set_use(W, m, _ALL)
+                    set_use(W, m, _ALL)
     _update(W, n)
+
+
+@kernel
+def ahead_of_sensor(W, m):
+    """Whether the predicted state of lane ``m`` lies on the side of its site that the sensor looked to."""
+    ahead = 0.0
+    for i in range(3):
+        ahead += W[LOS + i * LANES + m] * (W[X + i * LANES + m] - W[SITE_R + i * LANES + m])
+    return ahead > 0.0
+
+
+@kernel
+def shape_lanes(W, n, out, start):
+    """Give the measurements in the first ``n`` lanes the noise that stands for them in ``out`` (Trials), if any."""
+    if out.shaped[start]:
+        for m in range(n):
+            for c in range(4):
+                W[VAR + c * LANES + m] = out.noise[start + m, c]
+
+
+@kernel
+def try_lanes(W, n, gates, may_drop, used, nis, det, out, start):
+    """Update the first ``n`` lanes, predicted and with their measurements loaded: X_OUT and P_OUT.
+
+    ``used`` (LANES,) Channel bits to use, and then those used; ``nis`` and ``det`` (LANES,) are filled. The lanes are
+    trials of ``out`` (Trials) from ``start``: their noise is taken from there, their innovations are written there.
+    """
+    out_of_gate = np.zeros(LANES, np.bool_)
+    want = np.zeros(LANES, np.bool_)
+    shape_lanes(W, n, out, start)
+    _first_update(W, n)
+    if out.shaped[start]:
+        _note_innovations(W, out, start, n)
+    any_out = False
+    for m in range(n):
+        out_of_gate[m] = not W[NIS + m] <= gates[degrees(used[m])]
+        any_out = any_out or out_of_gate[m]
+    if any_out and may_drop:
+        _leave_one_out(W, n, gates, out_of_gate, used)
+    for m in range(n):
+        nis[m] = W[NIS + m] if W[NIS + m] >= 0.0 and ahead_of_sensor(W, m) else np.inf
+        det[m] = W[DET + m]
+        want[m] = not out_of_gate[m]
+    if out.shaped[start]:
+        _loosen(W, out, start, n)
+    _iterate(W, n, want)
+    for m in range(n):
+        if W[FORM + m] == REFUSED:
+            nis[m] = np.inf
+    tally(W, n)
 
 
 @kernel
@@ -318,10 +373,9 @@ def try_pairs(W, n, slots, rows, x, P_, epoch, z, t, channels, model, q, gates, 
     ``x`` (N, 6), ``P_`` (N, 36), ``epoch`` (N,) int64 TAI ns: the tracks. ``z`` (M, 27): MEASUREMENT seen as
     float64; ``t`` (M,) int64 TAI ns; ``channels`` (M,) uint8. ``gates``: (5,) chi-square gate by degrees of freedom.
     """
-    out_of_gate = np.zeros(LANES, np.bool_)
-    want = np.zeros(LANES, np.bool_)
     used = np.zeros(LANES, np.uint8)
-    first = np.zeros((2, LANES))
+    nis = np.zeros(LANES)
+    det = np.zeros(LANES)
     for start in range(0, n, LANES):
         size = min(LANES, n - start)
         for m in range(size):
@@ -333,43 +387,21 @@ def try_pairs(W, n, slots, rows, x, P_, epoch, z, t, channels, model, q, gates, 
             if model.estimate:
                 load_coefficients(W, m, model.tracks, slot, model.terms[4], model.terms[5], left)
             load_measurement(W, m, z[row], channels[row])
-            if out.shaped[start]:
-                for c in range(4):
-                    W[VAR + c * LANES + m] = out.noise[start + m, c]
             used[m] = channels[row]
         for m in range(size, LANES):
             W[LEFT + m] = 0.0
         predict_lanes(W, model, q)
-        _first_update(W, size)
-        if out.shaped[start]:
-            _note_innovations(W, out, start, size)
-        any_out = False
-        for m in range(size):
-            out_of_gate[m] = not W[NIS + m] <= gates[degrees(used[m])]
-            any_out = any_out or out_of_gate[m]
-        if any_out and may_drop:
-            _leave_one_out(W, size, gates, out_of_gate, used)
-        for m in range(LANES):
-            first[0, m] = W[NIS + m]
-            first[1, m] = W[DET + m]
-            want[m] = m < size and not out_of_gate[m]
-        if out.shaped[start]:
-            _loosen(W, out, start, size)
-        _iterate(W, size, want)
-        tally(W, size)
+        try_lanes(W, size, gates, may_drop, used, nis, det, out, start)
         for m in range(size):
             at = start + m
-            ahead = 0.0
-            for i in range(3):
-                ahead += W[LOS + i * LANES + m] * (W[X + i * LANES + m] - z[rows[at], FIRST_COLUMN + i])
-            out.nis[at] = first[0, m] if ahead > 0.0 and first[0, m] >= 0.0 else np.inf
-            out.det[at] = first[1, m]
+            out.nis[at] = nis[m]
+            out.det[at] = det[m]
             out.used[at] = used[m]
             for i in range(6):
                 out.x[at, i] = W[X_OUT + i * LANES + m]
             if model.estimate:
                 unload_prior(W, m, out.prior[at])
-            _unload(W, P_OUT + m, out.P[at])
+            unload(W, P_OUT + m, out.P[at])
 
 
 @kernel
@@ -399,4 +431,4 @@ def predict_slots(W, slots, n, to_ns, x, P_, epoch, model, q):
                 unload_coefficients(W, m, model.tracks[slot])
             for i in range(6):
                 x[slot, i] = W[X + i * LANES + m]
-            _unload(W, P + m, P_[slot])
+            unload(W, P + m, P_[slot])

@@ -188,6 +188,34 @@ def normal_equations(W, z, t, channels, keep, n, x, epoch, model, N, b):
 
 
 @kernel
+def weigh_arc(W, z, t, channels, own, n, x, epoch, model, N, G):
+    """How the fit of ``x`` at ``epoch`` to all channels of ``n`` measurements weighs them: N (6, 6) = sum J' w J, and
+    G (6, 4) = sum of J' w by channel, of those in ``own`` (n,).
+    """
+    L = LANES
+    N[:, :] = 0.0
+    G[:, :] = 0.0
+    J = np.empty(6)
+    for start in range(0, n, L):
+        size = min(L, n - start)
+        _look_back(W, z, t, channels, start, size, x, epoch, model)
+        for m in range(size):
+            for c in range(4):
+                if W[USE + c * L + m] == 0.0:
+                    continue
+                w = 1.0 / W[VAR + c * L + m]
+                for j in range(6):
+                    J[j] = 0.0
+                    for k in range(6):
+                        J[j] += W[H + (6 * c + k) * L + m] * W[TOTAL + (6 * k + j) * L + m]
+                for j in range(6):
+                    if own[start + m]:
+                        G[j, c] += J[j] * w
+                    for k in range(6):
+                        N[j, k] += J[j] * w * J[k]
+
+
+@kernel
 def _mark_outliers(W, z, t, channels, keep, n, x, epoch, model):
     """Clear ``keep`` (n, 4) where a residual is beyond OUTLIER_SIGMAS; a bad angle takes the whole point out."""
     L = LANES
@@ -210,7 +238,7 @@ def _mark_outliers(W, z, t, channels, keep, n, x, epoch, model):
 
 
 @kernel
-def _solve(N, b):
+def solve(N, b):
     """Inverse of N and N^-1 b by Cholesky, rows scaled first; ok says whether N is positive definite."""
     s = np.empty(6)
     for i in range(6):
@@ -284,7 +312,7 @@ def fit_arc(W, z, t, channels, n, model, enough, x, P, keep):
         settled = False
         for _ in range(MOST_ITERATIONS):
             chi2, count = normal_equations(W, z, t, channels, keep, n, x, epoch, model, N, b)
-            ok, inverse, step = _solve(N, b)
+            ok, inverse, step = solve(N, b)
             if not ok:
                 return False
             gain = 0.0

@@ -329,6 +329,11 @@ def _made_up(t_ns: int) -> StructArray:
     u = d / np.linalg.norm(d)
     east = np.cross([0.0, 0.0, 1.0], u)
     east /= np.linalg.norm(east)
-    out["t_meas_ns"], out["channels"], out["site_r"], out["target_delay"] = t_ns, Channel.ANGLES, [6.378e6, 0, 0], 1.0
+    out["t_meas_ns"], out["channels"], out["site_r"], out["target_delay"] = (
+        t_ns,
+        Channel.ANGLES,
+        [6.378e6, 0, 0],
+        1.0,
+    )
     out["los"], out["e_lon"], out["e_lat"], out["var"] = u, east, np.cross(u, east), [1.0, 1e-10, 1e-10, 1.0]
     return out

@@ -57,6 +57,7 @@ class Picture(NamedTuple):
     heard_n: npt.NDArray[np.int64]  # (N, HEARD) how often in its pass
     log_noise: npt.NDArray[np.float64]  # (N, HEARD, 4) logarithms of the factors on its variances
     learnt: npt.NDArray[np.float64]  # (1, MAX_SENSORS * LEARNT, 1) what sensors are like (see `looks`)
+    beside: npt.NDArray[np.float64]  # (N, B) what the filter keeps beside x and P; B is 0 for most
 
 
 class Rules(NamedTuple):
@@ -84,10 +85,15 @@ class Rules(NamedTuple):
     drop_at: float
     birth: float
     life_s: float
+    manoeuvre_psd: float  # m^2/s^3, of the second mode (see modes)
+    sojourn_s: npt.NDArray[np.float64]  # (2,) mean stay in the quiet and in the manoeuvring mode
+    consider: npt.NDArray[
+        np.float64
+    ]  # (sensors, 4) sigmas of the biases left in range, lon, lat, range rate; SI
 
 
-def make_picture(capacity: int) -> Picture:
-    """An empty picture with room for ``capacity`` tracks."""
+def make_picture(capacity: int, beside: int = 0) -> Picture:
+    """An empty picture with room for ``capacity`` tracks that keep ``beside`` numbers each beside x and P."""
     n = capacity
     heard, heard_ns, heard_n, log_noise = noise_memory(n)
     return Picture(
@@ -119,6 +125,7 @@ def make_picture(capacity: int) -> Picture:
         heard_n=heard_n,
         log_noise=log_noise,
         learnt=np.zeros((1, MAX_SENSORS * LEARNT, 1)),
+        beside=np.zeros((n, beside)),
     )
 
 
@@ -151,6 +158,9 @@ def make_rules(config: Config, model: Dynamics) -> Rules:
         drop_at=t.drop_existence,
         birth=t.birth_existence,
         life_s=t.existence_life_s,
+        manoeuvre_psd=t.manoeuvre_psd_m2_s3,
+        sojourn_s=np.array([t.quiet_mean_s, t.manoeuvre_mean_s]),
+        consider=np.array([s.bias_sigmas() for s in config.sensor.values()]),
     )
 
 

@@ -39,7 +39,8 @@ from fusionnode.track.calibration.front import SensorTruth
 from fusionnode.track.cluster import assigned, clusters_of
 from fusionnode.track.coarse import coast_on, refresh_coarse
 from fusionnode.track.dynamics import Dynamics
-from fusionnode.track.engine import Engine, NumbaEngine
+from fusionnode.track.engine import Engine
+from fusionnode.track.engine_variants import kept_beside, make_engine
 from fusionnode.track.events import EventWatch
 from fusionnode.track.heaven import Earth, middle_of_day
 from fusionnode.track.identity import are_one, continued_by, double_of, is_sharp, recent_hits
@@ -193,14 +194,14 @@ class Tracker:
         self._name_from = c.name_probability
         self._new_ratio = c.new_object_ratio
         self._known_reach_m = 6.0 * max(c.sigma_radial_m, c.sigma_along_m, c.sigma_cross_m)
-        self._engine = engine or NumbaEngine()
+        self._engine = engine or make_engine(config.tracking)
         self._rules = make_rules(config, dynamics.model(2, np.array([0.0, 0.0, 1.0])))
         self._coast_ns = next_tick(int(config.tracking.coast_publish_s * 1e9), self._rules.tick_ns)
         self._model_until = -NEVER
         self._pole_now = np.array([0.0, 0.0, 1.0])
-        self.picture = make_picture(config.tracking.max_tracks)
+        self.picture = make_picture(config.tracking.max_tracks, kept_beside(config.tracking))
         self._roster = Roster(self.picture, coefficients.fresh(config.tracking))
-        self._room: Room = make_room(config.tracking.max_tracks, 256)
+        self._room: Room = make_room(config.tracking.max_tracks, 256, kept_beside(config.tracking))
         self._log: Log = make_log(CHUNK)
         self._w = workspace()
         self._initiators = [Initiator(config.tracking, s.revisit_s) for s in config.sensor.values()]
@@ -381,7 +382,9 @@ class Tracker:
         n = tried
         if n < 0:
             while (n := int(pairs_of_scan(self.picture, ms, start, end, self._rules, self._room))) < 0:
-                self._room = make_room(len(self.picture.active), 2 * len(self._room.slots))
+                self._room = make_room(
+                    len(self.picture.active), 2 * len(self._room.slots), self.picture.beside.shape[1]
+                )
             self._engine.try_pairs(self.picture, ms, n, self._rules, self._room)
         p, room, rules = self.picture, self._room, self._rules
         inside = np.empty(n, np.int64)
@@ -521,6 +524,7 @@ class Tracker:
         p.exist[slot], p.exist_ns[slot] = max(p.exist[slot], birth), t[-1]
         for sensor, count in enumerate(np.bincount(orbit.used["sensor"]).tolist()):
             note_begun(p, sensor, count)
+        self._engine.begin(p, slot, orbit.used, self._rules)
         for m in orbit.used:
             touch(p, slot, int(m["t_meas_ns"]), int(m["sensor"]), self._rules)
         self._count_used(orbit.used["sensor"], Outcome.USED_INITIATION)

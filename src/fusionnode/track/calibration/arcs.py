@@ -94,7 +94,9 @@ class Prior(NamedTuple):
     information: F64
     value: F64
     along_sigma_m_s2: float
-    orbit: tuple[F64, F64] | None = None  # state (6,) at the first point and its information (6, 6), from outside
+    orbit: tuple[F64, F64] | None = (
+        None  # state (6,) at the first point and its information (6, 6), from outside
+    )
 
 
 class Linear(NamedTuple):
