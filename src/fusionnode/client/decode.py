@@ -217,10 +217,8 @@ def _is_plain(value: Any, depth: int) -> bool:
     return depth > 0 and len(items) <= 2 * _MAX_ITEMS and all(_is_plain(item, depth - 1) for item in items)
 
 
-_ADDED: Final = frozenset({"objectProbability"})
-"""Fields that older nodes of the same schema version do not send; None then."""
 _MARKINGS: dict[str, Check] = {"classificationMarking": _is_text, "dataMode": _is_text, "source": _is_text}
-_ADDED = frozenset({"existence"})
+_ADDED: Final = frozenset({"existence", "objectProbability"})
 """Fields that nodes of schema version 1 did not have from the beginning: None where one does not send it."""
 _FIELDS: dict[str, dict[str, Check]] = {
     schema.TYPE_STATE: {

@@ -74,17 +74,17 @@ def clusters_of(rows, slots, n_rows, claimed):
     at = start.copy()
     order = np.empty(n, np.int64)
     for i in range(n):
-        c = number[_root(parent, rows[i])]
-        order[at[c]] = i
-        at[c] += 1
+        own = number[_root(parent, rows[i])]
+        order[at[own]] = i
+        at[own] += 1
     row, slot = np.empty(n, np.int64), np.empty(n, np.int64)
     n_row, n_slot = np.zeros(count, np.int64), np.zeros(count, np.int64)
     for c in range(count):
         last = -1
         for k in range(start[c], start[c + 1]):
-            i = order[k]
+            i = int(order[k])
             if rows[i] != last:
-                last = rows[i]
+                last = int(rows[i])
                 n_row[c] += 1
             row[k] = n_row[c] - 1
             if claimed[slots[i]] < 0:
