@@ -626,6 +626,6 @@ def _as_far(array: npt.NDArray[Any], high: int, capacity: int) -> npt.NDArray[An
     """A copy; of one with a row for each slot, of the first ``high`` rows, the rest being zero (and no memory yet)."""
     if len(array) != capacity:
         return array.copy()
-    out = np.zeros_like(array)
+    out = np.zeros(array.shape, array.dtype)  # not zeros_like, which writes to all of it
     out[:high] = array[:high]
     return out
