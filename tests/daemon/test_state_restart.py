@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgpack
@@ -164,9 +163,9 @@ class Node:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "node.toml").write_text(CONFIG.format(folder=tmp_path))
-    yield tmp_path
+    return tmp_path
 
 
 def observed_until_published(node: Node, thing: Object, n: int = 60) -> dict[str, object]:

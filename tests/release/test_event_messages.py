@@ -6,6 +6,7 @@ import json
 
 import msgpack
 import numpy as np
+import pytest
 
 from fusionnode.cli.subscribe import _as_json, _as_text
 from fusionnode.client import ObjectEvent as ClientEvent
@@ -71,12 +72,8 @@ def test_an_event_reaches_the_subscriber_with_its_evidence_in_km() -> None:
 
 def test_a_topic_that_is_not_the_events_is_refused() -> None:
     ((_, payload),) = encoder().events([BURN])
-    try:
+    with pytest.raises(decode.Refused, match=decode.MALFORMED):
         decode.live(b"event.decay.n-000007", payload)
-    except decode.Refused as refused:
-        assert str(refused) == decode.MALFORMED
-    else:
-        raise AssertionError
 
 
 def test_a_snapshot_holds_events_as_long_as_their_track_lives_and_none_is_told_twice() -> None:

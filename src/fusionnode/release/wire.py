@@ -30,6 +30,7 @@ _LOWER_ROWS, _LOWER_COLUMNS = np.tril_indices(6)  # numpy walks the triangle row
 _M_PER_KM = 1_000.0
 _M2_PER_KM2 = 1_000_000.0  # m^2, m^2/s and m^2/s^2 alike: a second stays a second
 _MAX_NAME = 64
+_MOST_MASKS = 4_096  # sets of sensors whose names are remembered
 _FEW = 16  # below it, one time after the other is faster than all at once
 
 
@@ -262,6 +263,8 @@ class StreamEncoder:
 
     def _names_of(self, mask: int) -> list[str]:
         names = [name for i, name in enumerate(self._sensor_names) if mask >> i & 1]
+        if len(self._names_by_mask) >= _MOST_MASKS:
+            self._names_by_mask.clear()
         self._names_by_mask[mask] = names
         return names
 

@@ -1,7 +1,7 @@
 """Where two orbits come together: the moment, the gap, and the change of velocity that would join them.
 
-Both states, with their covariances, are taken along a grid of times by the engine's own prediction, so that process
-noise counts. Nothing here changes the picture.
+Both states, with their covariances, are taken along a grid of times by the filter's prediction, so that process noise
+counts. Nothing here changes the picture.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fusionnode.track.engine import Engine
+from fusionnode.track.engine import NumbaEngine
 from fusionnode.track.picture import Picture, Rules, make_picture
 
 F64 = npt.NDArray[np.float64]
@@ -61,10 +61,12 @@ class Crossing(NamedTuple):
 
 
 class Bench:
-    """Room to take a few orbits along without touching the picture."""
+    """Room to take a few orbits along without touching the picture: by the plain filter's prediction, whatever the
+    tracks are filtered with.
+    """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self) -> None:
+        self._engine = NumbaEngine()
         self._room: Picture = make_picture(MOST_OLD + 1)
 
     def burn(self, old: Orbit, new: Orbit, from_ns: int, to_ns: int, rules: Rules) -> Crossing:
@@ -105,7 +107,7 @@ class Bench:
         times = _times(min(since_ns), to_ns, max(2, int((to_ns - min(since_ns)) * 1e-9 / step_s) + 1))[::-1]
         xs, Ps = np.empty((len(times), n + 1, 6)), np.empty((len(times), n + 1, 36))
         for k, t in enumerate(times):
-            self._engine.predict(self._room, slots, t, rules)
+            self._predict(slots, t, rules)
             xs[k], Ps[k] = self._room.x[: n + 1], self._room.P[: n + 1]
         apart = np.linalg.norm(xs[:, 1:, :3] - xs[:, :1, :3], axis=2)
         speed = np.linalg.norm(xs[:, 1:, 3:] - xs[:, :1, 3:], axis=2)
@@ -128,7 +130,7 @@ class Bench:
     def ahead(self, orbit: Orbit, t_ns: int, rules: Rules) -> Orbit:
         """An orbit at another time."""
         self._put(0, orbit)
-        self._engine.predict(self._room, np.arange(1), t_ns, rules)
+        self._predict(np.arange(1), t_ns, rules)
         return self._take(0)
 
     def _approach(self, old: Orbit, new: Orbit, from_ns: int, to_ns: int, rules: Rules) -> Crossing:
@@ -144,7 +146,7 @@ class Bench:
     def _at(self, t_ns: int, rules: Rules, old: Orbit, new: Orbit) -> Crossing:
         self._put(0, old)
         self._put(1, new)
-        self._engine.predict(self._room, np.arange(2), t_ns, rules)
+        self._predict(np.arange(2), t_ns, rules)
         d = self._room.x[1] - self._room.x[0]
         S = (self._room.P[0] + self._room.P[1]).reshape(6, 6)
         try:
@@ -163,6 +165,11 @@ class Bench:
             delta_v=d[3:] - gain @ d[:3],
             delta_v_cov=S[3:, 3:] - gain @ S[:3, 3:],
         )
+
+    def _predict(self, slots: npt.NDArray[np.int64], t_ns: int, rules: Rules) -> None:
+        # the rows here are not the picture's: its tracks' coefficients are none of ours, and stay as they are
+        plain = rules._replace(model=rules.model._replace(estimate=False))
+        self._engine.predict(self._room, slots, t_ns, plain)
 
     def _put(self, slot: int, orbit: Orbit) -> None:
         self._room.x[slot], self._room.P[slot], self._room.epoch[slot] = orbit

@@ -21,7 +21,6 @@ from fusionnode.track.associate import Log, Measurements
 from fusionnode.track.coarse import refresh_coarse
 from fusionnode.track.crossing import MOST_OLD, Bench, Crossing, Orbit
 from fusionnode.track.dynamics import MU
-from fusionnode.track.engine import Engine
 from fusionnode.track.fever import WARM, Fever, heed, make_fever
 from fusionnode.track.heights import SEMI_MAJOR_M, height_m, perigee_m, perigee_sigma_m
 from fusionnode.track.picture import NEVER, RING, Picture, Rules, next_tick
@@ -90,16 +89,13 @@ class EventWatch:
     Args:
         config: the station's configuration.
         picture: the tracks.
-        engine: for predictions.
         merge: called with two slots that are one object; the older number goes on.
     """
 
-    def __init__(
-        self, config: Config, picture: Picture, engine: Engine, merge: Callable[[int, int], None]
-    ) -> None:
+    def __init__(self, config: Config, picture: Picture, merge: Callable[[int, int], None]) -> None:
         self._config = config.events
         self._p = picture
-        self._bench = Bench(engine)
+        self._bench = Bench()
         self._merge = merge
         n = len(picture.active)
         self.fever = make_fever(n, len(config.sensor))
@@ -235,6 +231,7 @@ class EventWatch:
             self._await(slot, old, old.t_ns, t_ns, sensor)
         for i in range(6):
             p.P[slot, 7 * i] += LOOSE_M**2 if i < 3 else LOOSE_M_S**2
+        p.beside[slot] = 0.0  # what the filter keeps beside it begins anew
         refresh_coarse(p, slot)
 
     def _orbit(self, slot: int) -> Orbit:
@@ -629,6 +626,6 @@ def _as_far(array: npt.NDArray[Any], high: int, capacity: int) -> npt.NDArray[An
     """A copy; of one with a row for each slot, of the first ``high`` rows, the rest being zero (and no memory yet)."""
     if len(array) != capacity:
         return array.copy()
-    out = np.zeros_like(array)
+    out = np.zeros(array.shape, array.dtype)  # not zeros_like, which writes to all of it
     out[:high] = array[:high]
     return out

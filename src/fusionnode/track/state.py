@@ -103,6 +103,7 @@ def _import(tracker: Tracker, state: dict[str, Any], row_of: Callable[[int], int
     capacity = len(p.active)
     names: list[str] = list(state["sensors"])
     sensor_of = {i: tracker.sensor_names.index(n) for i, n in enumerate(names) if n in tracker.sensor_names}
+    unmoved = names == tracker.sensor_names
     saved: dict[str, Array] = state["picture"]
     _check(p._asdict(), saved, capacity, len(state["slots"]))
     old = np.asarray(state["slots"], np.int64)
@@ -116,7 +117,11 @@ def _import(tracker: Tracker, state: dict[str, Any], row_of: Callable[[int], int
     same = int(state["high"]) <= capacity
     slots = old[kept] if same else np.arange(len(kept))
     for name, array in p._asdict().items():
-        if name in saved:
+        # what a filter keeps beside is of use to the same one only, and may name sensors by index
+        unlike = (
+            name == "beside" and name in saved and (saved[name].shape[1:] != array.shape[1:] or not unmoved)
+        )
+        if name in saved and not unlike:
             _put(array, slots, _remapped(name, saved[name], sensor_of), kept, capacity)
     p.learnt[:] = _learnt(p.learnt, saved["learnt"], sensor_of)
     p.high[0] = int(state["high"]) if same else len(kept)
@@ -170,7 +175,7 @@ def _put(array: Array, slots: I64, saved: Array, kept: I64, capacity: int) -> No
 def _check(mine: dict[str, Array], saved: dict[str, Array], capacity: int, n: int) -> None:
     """What is there must be what is expected; a newer version's further arrays start as they would for a new track."""
     for name, array in mine.items():
-        if name == "high":
+        if name in ("high", "beside"):
             continue
         if name not in saved:
             raise ValueError(f"written by another version: no {name} of tracks in it")

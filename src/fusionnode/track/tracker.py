@@ -212,9 +212,7 @@ class Tracker:
         """Clusters so large that their marginal probabilities are approximate."""
         self._next_due = NEVER  # may be early (a measurement put it off), never late
         self._events: list[Event] = []
-        self._watch = (
-            EventWatch(config, self.picture, self._engine, self._merge) if config.events.enabled else None
-        )
+        self._watch = EventWatch(config, self.picture, self._merge) if config.events.enabled else None
         self.truth = SensorTruth(config, config.tracking.max_tracks, known)
 
     # -- what it offers
