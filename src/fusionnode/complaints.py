@@ -16,7 +16,7 @@ _WORTH_TELLING = 0.5
 """Share of the inputs since the last look that must have been of no use."""
 _USEFUL = {Outcome.USED, Outcome.USED_INITIATION, PENDING, "in"}
 _HINTS = {
-    Outcome.LATE: "is its clock behind, or in UTC instead of TAI? or is tracking.hold_back_s too short",
+    Outcome.LATE: "is its clock behind, or in UTC instead of TAI? or is tracking.late_age_s too short",
     Outcome.TIME_IN_FUTURE: "is its clock ahead, or the node's behind",
     Outcome.UNKNOWN_SENSOR: "no [sensor.*] has this id",
     Outcome.WRONG_KIND: "its kind or angles in the configuration are not what it sends",

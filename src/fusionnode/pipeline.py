@@ -181,6 +181,8 @@ class Pipeline:
         if len(detections) == 0:
             return
         measurements = self._measurer.measure(detections, None if self._data_clock else t_rx_ns)
+        if not self._data_clock:
+            self._ordering.begin(int(detections["t_rx_ns"][0]) - self._settle_ns)
         self._ordering.push(measurements)
         if self._data_clock and len(measurements):
             newest = np.sort(measurements["t_meas_ns"])[-_AGREE_ON_TIME:].tolist()

@@ -148,3 +148,15 @@ def test_a_release_does_not_bring_the_mark_back() -> None:
 def test_a_negative_hold_back_is_an_error() -> None:
     with pytest.raises(ValueError, match="0 or more"):
         Ordering(-1, NAMES, Outcomes())
+
+
+def test_what_is_old_from_the_beginning_is_late() -> None:
+    outcomes = Outcomes()
+    ordering = Ordering(0, NAMES, outcomes, late_age_ns=10)
+    ordering.begin(100)
+    ordering.begin(50)
+    assert ordering.push(measurements((101, 0, 1), (95, 0, 2), (90, 0, 3))) == 1
+    assert keys(ordering.take_late()) == [(95, 0, 2)]
+    assert len(ordering.take_late()) == 0
+    assert keys(ordering.flush()) == [(101, 0, 1)]
+    assert outcomes.as_dict() == {"radar": {"late": 1}}

@@ -77,6 +77,11 @@ class Ordering:
         self._held.append(measurements.copy())
         return n_late
 
+    def begin(self, t_ns: int) -> None:
+        """If nothing was released yet, what is not later than ``t_ns`` is late from the beginning."""
+        if self.released_to_ns == _NEVER:
+            self.released_to_ns = t_ns
+
     def take_late(self) -> StructArray:
         """MEASUREMENT[n] that came late, but not too late, since the last call; in order of arrival."""
         late, self._late = self._late, []

@@ -25,6 +25,8 @@ class Checkpoint(NamedTuple):
     high: int
     picture: dict[str, npt.NDArray[Any]]
     rest: dict[str, Any]
+    nbytes: int
+    """Bytes of the picture's copy, by far the largest part."""
 
     @property
     def numbers(self) -> npt.NDArray[np.int64]:
@@ -32,18 +34,14 @@ class Checkpoint(NamedTuple):
         numbers: npt.NDArray[np.int64] = self.picture["number"][self.picture["active"]]
         return numbers
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the picture's copy, by far the largest part."""
-        return sum(a.nbytes for a in self.picture.values())
-
 
 def checkpoint(tracker: Tracker) -> Checkpoint:
     """A copy of all that ``tracker`` knows."""
     picture = tracker.picture
     high, capacity = int(picture.high[0]), len(picture.active)
     arrays = {name: array[_used(array, high, capacity)].copy() for name, array in picture._asdict().items()}
-    return Checkpoint(high, arrays, _copied(tracker, _state(tracker)))
+    nbytes = sum(array.nbytes for array in arrays.values())
+    return Checkpoint(high, arrays, _copied(tracker, _state(tracker)), nbytes)
 
 
 def restore(tracker: Tracker, saved: Checkpoint) -> None:

@@ -110,6 +110,7 @@ class EventWatch:
         self._heights_ns = 0
         self._alarms = 0
         self._any_open = False
+        self._kept = False  # a copy that only copies are made of
         self._pending: list[Pending] = []
         self._troubles: list[tuple[int, int, int]] = []  # TAI ns, sensor, number
         self._partings: dict[int, list[tuple[int, int]]] = {}  # known number: (TAI ns, new number)
@@ -167,14 +168,12 @@ class EventWatch:
         self._broken = {now(k): count for k, count in self._broken.items()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EventWatch:
-        """A watch of the same picture with memories of its own, of the slots in use."""
+        """A copy to be kept, whose arrays reach as far as there are tracks; and of such a one, a copy to go on with."""
         twin = copy.copy(self)
-        high = int(self._p.high[0])
-        capacity = len(self._p.active)
-        twin.births = Births(*(_as_far(a, high, capacity) for a in self.births))
-        twin.fever = Fever(*(_as_far(a, high, capacity) for a in self.fever))._replace(
-            ratio=self.fever.ratio.copy()
-        )
+        twin._kept = not self._kept
+        rows = len(self._p.active) if self._kept else int(self._p.high[0])
+        twin.births = Births(*(_as_far(a, rows) for a in self.births))
+        twin.fever = Fever(*(_as_far(a, rows) for a in self.fever))._replace(ratio=self.fever.ratio.copy())
         twin._pending, twin._troubles = list(self._pending), list(self._troubles)
         twin._partings = {known: list(list_) for known, list_ in self._partings.items()}
         twin._broken = dict(self._broken)
@@ -622,10 +621,10 @@ class EventWatch:
         self._alarms = int(np.count_nonzero(self.fever.alarm))
 
 
-def _as_far(array: npt.NDArray[Any], high: int, capacity: int) -> npt.NDArray[Any]:
-    """A copy; of one with a row for each slot, of the first ``high`` rows, the rest being zero (and no memory yet)."""
-    if len(array) != capacity:
-        return array.copy()
-    out = np.zeros(array.shape, array.dtype)  # not zeros_like, which writes to all of it
-    out[:high] = array[:high]
+def _as_far(array: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
+    """A copy with so many rows: the first ones, or all and further ones of zeros."""
+    if rows <= len(array):
+        return array[:rows].copy()
+    out = np.zeros((rows, *array.shape[1:]), array.dtype)
+    out[: len(array)] = array
     return out
