@@ -240,8 +240,9 @@ def stone_soup(s: Scene, which: str, limit_s: float) -> Run | None:
 
 
 def mean_of(runs: list[Run], scans: set[tuple[int, int]]) -> str:
-    """GOSPA's mean over ``scans`` (run, scan)."""
+    """GOSPA's mean over ``scans`` (run, scan); over all there are, where no scan was worked by everyone."""
     chosen = [runs[r].scores[k] for r, k in sorted(scans) if k in runs[r].scores]
+    chosen = chosen or [g for run in runs for g in run.scores.values()]
     if not chosen:
         return f"{'-':>10}"
     d, rms, missed, false = (float(np.mean([g[i] for g in chosen])) for i in range(4))
