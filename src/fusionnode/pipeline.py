@@ -296,6 +296,7 @@ class Pipeline:
             },
             "tracks": {s.name.lower(): int(np.count_nonzero(status == s)) for s in Status},
             "tracks_begun": self._tracker.begun,
+            "clusters_approximated": self._tracker.approximated,
             "updates_mended": self._tracker.mended,
             "states_not_finite": self.encoder.not_finite,
             "earth_orientation": self.orientation_report(),

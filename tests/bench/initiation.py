@@ -3,8 +3,8 @@
     python tests/bench/initiation.py [--false 0 20 200 1000] [--detected 0.9 0.5] [--targets 50] [--seeds 2]
 
 The row without false alarms is the bound for whatever else decides which detections belong together: with nothing to
-confuse them, any hypothesis tree holds just the true ones. What a track-oriented multiple hypothesis initiation could gain
-is at most the difference to that row.
+confuse them, any hypothesis tree holds just the true ones. What a track-oriented multiple hypothesis initiation could
+gain is at most the difference to that row.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def run(sky: StructArray) -> tuple[Tracker, list[Tombstone], StructArray]:
 def gaps(n: int, gap_s: float, seed: int) -> str:
     """One line: how many numbers were kept across ``gap_s``."""
     rng = np.random.default_rng(seed)
-    parts, middle = [], []
+    parts = []
     times = np.concatenate([np.arange(0.0, SEEN_S), gap_s + SEEN_S + np.arange(0.0, SEEN_S)])
     for k, x0 in enumerate(orbits(n, rng)):
         path = ephemeris(x0, times)
@@ -62,14 +62,14 @@ def gaps(n: int, gap_s: float, seed: int) -> str:
             seen = measure(part, at, rng, sigma=SIGMA, lon_deg=where)[rng.random(len(at)) < 0.9]
             seen["seq"] = k
             parts.append(seen)
-        middle.append(k)
     tracker, gone, alive = run(in_order(*parts))
     kept = int(np.count_nonzero(alive["track"] <= n))
     ended = (
         f"{sum(t.reason == 'merged' and t.successor is not None for t in gone)} merged, each with a successor"
     )
     others = sum(t.reason != "merged" for t in gone)
-    return f"gap {gap_s:6.0f} s: {kept} of {n} numbers kept, {len(alive)} tracks, {tracker.begun} begun, {ended}, {others} dropped"
+    held = f"{kept} of {n} numbers kept, {len(alive)} tracks, {tracker.begun} begun"
+    return f"gap {gap_s:6.0f} s: {held}, {ended}, {others} dropped"
 
 
 def doubles(n: int, bias_m: float, seed: int) -> str:

@@ -17,6 +17,9 @@ from stonesoup.types.detection import Detection
 from fusionnode.core.kernels import kernel
 from fusionnode.core.refframes import enu_itrf
 from fusionnode.track.dynamics import coarse_step
+from fusionnode.track.fit import fit_arc
+from fusionnode.track.lanes import workspace
+from fusionnode.track.sensing import COLUMNS
 
 F64 = npt.NDArray[np.float64]
 REACH = 1_500.0
@@ -105,6 +108,32 @@ class Frame:
         zonal = gravity.zonal.copy()
         zonal[:3] = self.turn @ zonal[:3]
         return Orbit(gravity=gravity._replace(zonal=zonal), psd=psd)
+
+    def starts(self, scans: int) -> list[tuple[F64, F64]]:
+        """State (6,) and covariance (6, 6) of every object at scan ``scans - 1``, from its own detections."""
+        W, gravity = workspace(), self._s.sky.gravity
+        out = []
+        mine = np.concatenate(self._s.scans[:scans]), np.concatenate(self._s.source[:scans])
+        order = np.argsort(mine[1], kind="stable")
+        first = np.searchsorted(mine[1][order], np.arange(len(self._s.truth[0]) + 1))
+        turn = np.kron(np.eye(2), self.turn)
+        for one in range(len(first) - 1):
+            used = mine[0][order[first[one] : first[one + 1]]]
+            n = len(used)
+            x, P, keep = np.zeros(6), np.zeros(36), np.zeros((n, 4), np.bool_)
+            z = used.view(np.float64).reshape(n, COLUMNS)
+            t = used["t_meas_ns"].copy()
+            if n < 3 or not fit_arc(W, z, t, used["channels"].copy(), n, gravity, 3, x, P, keep):
+                x, P = (
+                    self._s.truth[scans - 1][one].copy(),
+                    np.diag([300.0] * 3 + [30.0] * 3).reshape(36) ** 2,
+                )
+                out.append((turn @ x, turn @ P.reshape(6, 6) @ turn.T))
+                continue
+            after = (self._s.times[scans - 1] - t[-1]) * 1e-9
+            x, F = carried(x, after, gravity)
+            out.append((turn @ x, turn @ F @ P.reshape(6, 6) @ F.T @ turn.T))
+        return out
 
     def detections(self, k: int) -> list[Detection]:
         """Scan ``k``: elevation, bearing, range, range rate."""

@@ -43,7 +43,7 @@ COMPANION = circular(900e3, 60.0, -2.0, 1.0)
     [
         (3, "", True),
         (0, "", False),  # follows one object: says nothing of the other
-        (3, "field_azimuth_deg = [180.0, 360.0]", False),
+        (3, "field_azimuth_deg = [90.0, 180.0]", False),
         (3, "field_max_elevation_deg = 40.0", False),
         (3, "field_range_m = 5e5", False),
     ],
@@ -53,7 +53,7 @@ def test_only_a_look_that_should_have_seen_it_makes_a_track_less_likely(
 ) -> None:
     tracker = tracker_of("", field)
     times = np.arange(60.0)
-    # both are north-east and high when the first is seen no more
+    # the first passes from south-west to north-east, high, and is seen no more from then on
     tracker.process(in_order(seen(OVERHEAD, times[:40], 1, 0), seen(COMPANION, times, 2, sensor)))
     p = tracker.picture
     first = int(np.flatnonzero(p.number == 1)[0])

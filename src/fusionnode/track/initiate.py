@@ -21,6 +21,7 @@ from fusionnode.track.near import around, make_cells, remember
 from fusionnode.track.sensing import COLUMNS, LIGHT_M_S
 
 _LEAST_ROOM = 64
+_PLACE = int(Channel.RANGE | Channel.ANGLES)
 LEAST_FITTED = 3
 """Detections from which on an orbit is fitted with wild channels left out; fewer have none to spare."""
 SHORT_S = 10.0
@@ -63,6 +64,8 @@ class Initiator:
 
     def forget(self, before_ns: int) -> tuple[int, int]:
         """Let go of what is older than ``before_ns``; returns how many had been near a track, and how many not."""
+        if self._first == self._end or self._t[self._first] >= before_ns:
+            return 0, 0
         return self._let_go(int(np.searchsorted(self._t[self._first : self._end], before_ns)))
 
     def add(
@@ -227,4 +230,4 @@ def from_two(
 
 def can_initiate(measurement: np.void) -> bool:
     """Whether a measurement says where something is, not only in which direction."""
-    return bool(measurement["channels"] & Channel.RANGE and measurement["channels"] & Channel.ANGLES)
+    return int(measurement["channels"]) & _PLACE == _PLACE

@@ -492,8 +492,10 @@ class Tracker:
         self._next_due = min(self._next_due, self._optical.due_ns)
 
     def _let_go(self, sensor: int, gone: tuple[int, int]) -> None:
-        self._outcomes.add(self._sensors[sensor], Outcome.GATED_OUT, gone[0])
-        self._outcomes.add(self._sensors[sensor], Outcome.UNASSOCIATED, gone[1])
+        if gone[0]:
+            self._outcomes.add(self._sensors[sensor], Outcome.GATED_OUT, gone[0])
+        if gone[1]:
+            self._outcomes.add(self._sensors[sensor], Outcome.UNASSOCIATED, gone[1])
 
     def _start(self, orbit: NewOrbit) -> None:
         """Start a track from an orbit, or take up again the one that it continues."""
