@@ -44,6 +44,9 @@ LOOK_S = 1.0
 """A sensor's detections without a track are looked for elsewhere at most so often."""
 SAME_RANGE_M = 3_000.0
 SAME_RATE_M_S = 30.0
+ELSEWHERE_RAD = np.radians(0.5)
+ELSEWHERE_SIGMAS = 30.0
+"""A direction that is off by less than this is a noisy one and no other."""
 STALE_NS = 40 * SECOND_NS
 _RANGE = int(Channel.RANGE)
 STATE_VERSION = 1
@@ -244,6 +247,10 @@ class SensorTruth:
         if ms.channels[row] & int(Channel.RANGE_RATE):
             sigma = np.sqrt(z[FIRST_COLUMN + 20])
             near &= np.abs((d * v).sum(axis=0) / rho - z[FIRST_COLUMN + 16]) < SAME_RATE_M_S + 3.0 * sigma
+        los = z[FIRST_COLUMN + 6 : FIRST_COLUMN + 9]
+        apart = np.arccos(np.clip(los @ d / rho, -1.0, 1.0))
+        sigma = float(np.sqrt(z[FIRST_COLUMN + 18 : FIRST_COLUMN + 20].max()))
+        near &= apart > max(ELSEWHERE_RAD, ELSEWHERE_SIGMAS * sigma)
         found = held[near]
         return int(p.number[found[0]]) if len(found) else None
 

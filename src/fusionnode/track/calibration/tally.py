@@ -53,6 +53,7 @@ class Tally(NamedTuple):
     # by slot: the newest two innovations of the sensor that updated it last
     owner: I64  # (N,) number of the track and 1
     who: I64  # (N,) sensor
+    told: I64  # (N,) sensor that updated it last with all of its channels
     when: I64  # (N,) TAI ns
     depth: I64  # (N,) how many follow each other
     newest: F64  # (N, 8) y of the newest, then of the one before, in sigma
@@ -69,7 +70,7 @@ def make_tally(sensors: int, slots: int) -> Tally:
     s, n, k = sensors, slots, VISITS
     return Tally(
         np.ones((s, 4)), np.zeros((s, 4)), np.ones((s, 4)), np.zeros((s, 4)), np.zeros((s, 4)),
-        np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64),
+        np.zeros(n, np.int64), np.zeros(n, np.int64), np.full(n, -1, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64),
         np.zeros((n, 8)), np.full((k, 6), -1, np.int64), np.zeros(k), np.zeros(k, np.bool_),
         np.zeros((s, 2), np.int64), np.zeros(1, np.bool_),
     )  # fmt: skip
@@ -88,7 +89,7 @@ def copy_of(tally: Tally, high: int) -> Tally:
     return Tally(*out)
 
 
-_BY_SLOT = ("owner", "who", "when", "depth", "newest")
+_BY_SLOT = ("owner", "who", "told", "when", "depth", "newest")
 
 
 @kernel
@@ -138,7 +139,7 @@ def note_updates(W, tally, n, slots, rows, numbers, x, P, used, nis, seen_by, ta
                 and t_ns > tally.when[slot]
                 and t_ns - tally.when[slot] < FRESH_S * 1e9
             )
-            before = tally.who[slot] if tally.owner[slot] == numbers[i] + 1 else -1
+            before = tally.told[slot] if tally.owner[slot] == numbers[i] + 1 else -1
             depth = tally.depth[slot] if follows else 0
             freedom = 0
             sum2 = 0.0
@@ -189,6 +190,10 @@ def note_updates(W, tally, n, slots, rows, numbers, x, P, used, nis, seen_by, ta
             for c in range(4):
                 tally.newest[slot, 4 + c] = tally.newest[slot, c] if follows else np.nan
                 tally.newest[slot, c] = y[c]
+            if used[i] == ms.channels[row]:
+                tally.told[slot] = sensor
+            elif tally.owner[slot] != numbers[i] + 1:
+                tally.told[slot] = -1
             tally.owner[slot] = numbers[i] + 1
             tally.who[slot] = sensor
             tally.when[slot] = t_ns
@@ -224,6 +229,6 @@ def note_refused(tally, n, rows, slots, numbers, nis, ms):
         slot = slots[best]
         track = numbers[best]
         if np.isfinite(nis[best]):
-            before = tally.who[slot] if tally.owner[slot] == track + 1 else -1
+            before = tally.told[slot] if tally.owner[slot] == track + 1 else -1
             note_visit(tally, track, ms.sensor[row], before, ms.t[row], _ratio(nis[best], ms.channels[row]))
         i = j
