@@ -1,8 +1,8 @@
 """What every update says of its sensor, gathered in compiled code: a tally of innovations, by sensor and by visit.
 
-An innovation is worked back from the state after the update: with posterior residual e, R of the channel and h P h' of the
-posterior, the innovation is y = e R / (R - h P h') and its variance S = R^2 / (R - h P h'). So the filter need not give
-more than it gives anyway. A channel that was left out has y = e, S = R + h P h'.
+An innovation is worked back from the state after the update: with posterior residual e, R of the channel and h P h'
+of the posterior, the innovation is y = e R / (R - h P h') and its variance S = R^2 / (R - h P h'). So the filter
+need not give more than it gives anyway. A channel that was left out has y = e, S = R + h P h'.
 
 R there is what the update was made with. A sensor is judged by the sigma that is configured for it (or came with the
 detection): a filter that widens its R to what comes in must not make the sensor look well.
@@ -69,11 +69,23 @@ def make_tally(sensors: int, slots: int) -> Tally:
     """An empty one."""
     s, n, k = sensors, slots, VISITS
     return Tally(
-        np.ones((s, 4)), np.zeros((s, 4)), np.ones((s, 4)), np.zeros((s, 4)), np.zeros((s, 4)),
-        np.zeros(n, np.int64), np.zeros(n, np.int64), np.full(n, -1, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64),
-        np.zeros((n, 8)), np.full((k, 6), -1, np.int64), np.zeros(k), np.zeros(k, np.bool_),
-        np.zeros((s, 2), np.int64), np.zeros(1, np.bool_),
-    )  # fmt: skip
+        white=np.ones((s, 4)),
+        white_n=np.zeros((s, 4)),
+        square=np.ones((s, 4)),
+        lag=np.zeros((s, 4)),
+        square_n=np.zeros((s, 4)),
+        owner=np.zeros(n, np.int64),
+        who=np.zeros(n, np.int64),
+        told=np.full(n, -1, np.int64),
+        when=np.zeros(n, np.int64),
+        depth=np.zeros(n, np.int64),
+        newest=np.zeros((n, 8)),
+        visit=np.full((k, 6), -1, np.int64),
+        ratio=np.zeros(k),
+        fresh=np.zeros(k, np.bool_),
+        support=np.zeros((s, 2), np.int64),
+        busy=np.zeros(1, np.bool_),
+    )
 
 
 def copy_of(tally: Tally, high: int) -> Tally:
@@ -110,9 +122,9 @@ def note_visit(tally, track, sensor, before, t_ns, ratio):
 
 @kernel
 def note_updates(W, tally, n, slots, rows, numbers, x, P, used, nis, seen_by, taken, widened, ms):
-    """Take in ``n`` updates in their order: slot, row of ``ms``, track, posterior ``x`` (n, 6) and ``P`` (n, 36), channels
-    used, NIS, sensors that saw the track (bits), variances taken (n, 4). ``widened`` (S,): by how much the verdict on a sensor widens its sigmas;
-    it is judged without.
+    """Take in ``n`` updates in their order: slot, row of ``ms``, track, posterior ``x`` (n, 6) and ``P`` (n, 36),
+    channels used, NIS, sensors that saw the track (bits), variances taken (n, 4). ``widened`` (S,): by how much the
+    verdict on a sensor widens its sigmas; it is judged without.
     """
     L = LANES
     y = np.empty(4)

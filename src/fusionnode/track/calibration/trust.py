@@ -1,20 +1,21 @@
 """Does a sensor still make sense? Evidence from many tracks, and a verdict that is slow to change its mind.
 
-Evidence is the NIS per degree of freedom of detections, refused ones included, kept apart by what they were held against:
+Evidence is the NIS per degree of freedom of detections, refused ones included, kept apart by what they were held
+against:
 
 - *alone*: against a track that the same sensor had updated last. Here shows a noise that grew, or a sensor that
   contradicts itself. An offset does not show: the track has followed it.
-- *after another*: the first detections after another sensor's. Here two sensors disagree, or the one before has led the
-  track astray. A sensor that fits after nobody, while others fit after each other, is the wrong one.
-- *astray*: detections that belong to no track, though their range and range rate are those of one that other sensors hold:
-  right echo, wrong direction.
+- *after another*: the first detections after another sensor's. Here two sensors disagree, or the one before has led
+  the track astray. A sensor that fits after nobody, while others fit after each other, is the wrong one.
+- *astray*: detections that belong to no track, though their range and range rate are those of one that other
+  sensors hold: right echo, wrong direction.
 
-One object that manoeuvres, or one pass that was given to the wrong track, is one track: a verdict needs several, and takes the median
-over them, so that less than half of them can not make it.
+One object that manoeuvres, or one pass that was given to the wrong track, is one track: a verdict needs several,
+and takes the median over them, so that less than half of them can not make it.
 
-- *suspect*: the sensor's sigmas are widened; it goes on contributing. What alone shows, or what two sensors make of each other when
-  there is no third to decide, is no more than this. A lone sensor is never isolated: nothing says that the orbit is right and it is wrong, and
-  without it there would be no picture at all.
+- *suspect*: the sensor's sigmas are widened; it goes on contributing. What alone shows, or what two sensors make of
+  each other when there is no third to decide, is no more than this. A lone sensor is never isolated: nothing says
+  that the orbit is right and it is wrong, and without it there would be no picture at all.
 - *isolated*: its detections are tried for the statistics, and update nothing. It takes other sensors that agree.
 """
 
@@ -94,8 +95,8 @@ class _Judged:
 NEWEST = 9
 """A verdict looks at so many tracks, the ones seen last."""
 RECENT_S = 60.0
-"""Visits not older than this, against the newest of their kind, all count up to NEWEST of them; older ones only as far as there are
-not enough tracks else."""
+"""Visits not older than this, against the newest of their kind, all count up to NEWEST of them; older ones only as
+far as there are not enough tracks else."""
 REMEMBERED = 32
 """Visits kept of every pair of sensors."""
 LEAST_IN_VISIT = 3
@@ -145,15 +146,16 @@ class TrustKeeper:
             judged.newest_ns = max(judged.newest_ns, evidence.t_ns)
 
     def note_astray(self, sensor: int, track: int | None) -> None:
-        """A detection without a track was looked at: it has the range and range rate of ``track``, which others hold, from
-        elsewhere, or of none."""
+        """A detection without a track was looked at: it has the range and range rate of ``track``, which others
+        hold, from elsewhere, or of none."""
         judged = self._judged[sensor]
         judged.looked_at += 1
         if track is not None:
             judged.astray[track] = judged.astray.get(track, 0) + 1
 
     def note_support(self, sensor: int, supported: int, unsupported: int) -> None:
-        """So many detections hit tracks that other sensors hold too; so many hit nothing, or tracks of this sensor alone."""
+        """So many detections hit tracks that other sensors hold too; so many hit nothing, or tracks of this sensor
+        alone."""
         judged = self._judged[sensor]
         judged.hits += supported
         judged.orphans += unsupported
