@@ -1,8 +1,9 @@
 """Print the biases of three real radars, from each half of a month: ``python tests/acceptance/sensor_truth.py``.
 
-Each half starts from nothing: no element sets, no published biases; detections through the node's own intake and tracker, with
-`configs/ssn_radar.toml` whose biases are taken out. Of each radar: bias and sigma of range, azimuth, elevation and time from both
-halves, and their difference in combined sigmas. Exits with 1 if one of them is 3 or more, or a sigma is of no use.
+Each half starts from nothing: no element sets, no published biases; detections through the node's own intake and
+tracker, with `configs/ssn_radar.toml` whose biases are taken out. Of each radar: bias and sigma of range, azimuth,
+elevation and time from both halves, and their difference in combined sigmas. Exits with 1 if one of them is 3 or
+more, or a sigma is of no use.
 
 Needs the real data: $FUSIONNODE_DATA, or ``shared/data`` beside the repository.
 """
@@ -90,11 +91,14 @@ def report(title: str, part: StructArray, config: Config, orientation: EarthOrie
             print(f"    {what:13s} {values[0]:>22s} {values[1]:>22s}   apart {abs(apart[c]):.2f} sigma")
     spread = both[0].biases.spread()
     for sensor, name in enumerate(config.sensor):
+        c = config.sensor[name]
         between = spread.between[sensor] * UNITS[:3]
-        white = both[0].noise.of(sensor).white * [config.sensor[name].range_sigma_m, config.sensor[name].lon_sigma_deg,
-                                                  config.sensor[name].lat_sigma_deg, config.sensor[name].range_rate_sigma_m_s]  # fmt: skip
-        print(f"  {name}: from pass to pass {between[0]:.1f} m, {between[1]:.4f}, {between[2]:.4f} deg;"
-              f" from record to record {white[0]:.1f} m, {white[1]:.4f}, {white[2]:.4f} deg, {white[3]:.2f} m/s")  # fmt: skip
+        white = both[0].noise.of(sensor).white
+        white = white * [c.range_sigma_m, c.lon_sigma_deg, c.lat_sigma_deg, c.range_rate_sigma_m_s]
+        print(
+            f"  {name}: from pass to pass {between[0]:.1f} m, {between[1]:.4f}, {between[2]:.4f} deg; from record to"
+            f" record {white[0]:.1f} m, {white[1]:.4f}, {white[2]:.4f} deg, {white[3]:.2f} m/s"
+        )
     return good
 
 

@@ -18,7 +18,8 @@ PLACES = ((21.6, -158.3), (-7.9, -14.4), (17.1, -61.8))
 
 @dataclass(frozen=True)
 class Radar:
-    """A radar's place and faults: bias (range m, az rad, el rad, time s), pass error, wander and noise (range, az, el)."""
+    """A radar's place and faults: bias (range m, az rad, el rad, time s), pass error, wander and noise (range, az,
+    el)."""
 
     lat_deg: float
     lon_deg: float
@@ -53,7 +54,8 @@ def passes(
 def measured(
     radar: Radar, sensor: int, t_s: np.ndarray, x: np.ndarray, rng: np.random.Generator
 ) -> StructArray:
-    """MEASUREMENT[n] of one pass, states ``x`` (n, 6) at the times of measurement less the time bias, with all faults."""
+    """MEASUREMENT[n] of one pass, states ``x`` (n, 6) at the times of measurement less the time bias, with all
+    faults."""
     n = len(t_s)
     true_s = t_s - radar.bias[3]
     r, v = radar.place(true_s)

@@ -57,8 +57,32 @@ def test_two_that_disagree_are_both_suspect_for_nothing_says_which_is_wrong() ->
     sky = Sky(2)
     for _ in range(2):
         sky.pair(0, 1, 9.0)
+        sky.pair(1, 0, 9.0)
         sky.review()
     assert sky.states() == [Trust.SUSPECT, Trust.SUSPECT]
+
+
+def test_one_that_is_led_astray_by_the_wrong_one_is_not_blamed() -> None:
+    sky = Sky(3)
+    for _ in range(3):
+        sky.pair(0, 2, 9.0)
+        sky.pair(2, 1, 9.0)
+        sky.pair(1, 0, 1.2)
+        sky.review()
+    assert sky.states() == [Trust.OK, Trust.OK, Trust.ISOLATED]
+
+
+def test_friendship_from_before_the_quarrel_does_not_count() -> None:
+    sky = Sky(3)
+    for _ in range(20):
+        for sensor in range(3):
+            sky.pair(sensor, (sensor + 1) % 3, 1.0)
+        sky.review()
+    for _ in range(6):
+        sky.pair(2, 1, 9.0)
+        sky.pair(1, 0, 1.0)
+        sky.review()
+    assert sky.states() == [Trust.OK, Trust.OK, Trust.ISOLATED]
 
 
 def test_a_lone_sensor_is_suspect_when_it_is_noisy_and_never_isolated() -> None:

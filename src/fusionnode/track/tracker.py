@@ -75,6 +75,8 @@ NEAREST_M = 500_000.0
 """How far a known object is taken to be at least, where no range was measured."""
 BESIDE_RAD = 0.1
 """Catalogued objects within this of a direction say how densely objects lie there."""
+FAR_OFF = 1e6
+"""NIS of what does not fit at all."""
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]
 Event = StructArray | Tombstone | ObjectEvent
 """What the tracker gives: TRACK_STATE arrays, tombstones and events of objects, in the order in which they happened."""
@@ -410,8 +412,10 @@ class Tracker:
         while (n := int(pairs_of_scan(self.picture, ms, 0, len(ms.t), self._rules, self._room))) < 0:
             self._room = make_room(len(self.picture.active), 2 * len(self._room.slots))
         self._engine.try_pairs(self.picture, ms, n, self._rules, self._room)
-        slots = self._room.slots[:n].copy()
-        return self._room.rows[:n].copy(), slots, self._room.trials.nis[:n].copy(), self.picture.number[slots]
+        slots, rows, trials = self._room.slots[:n].copy(), self._room.rows[:n].copy(), self._room.trials
+        # one that fits only without a channel does not fit
+        nis = np.where(trials.used[:n] == ms.channels[rows], trials.nis[:n], np.maximum(trials.nis[:n], FAR_OFF))
+        return rows, slots, nis, self.picture.number[slots]
 
     def _dynamics_at(self, t_ns: int) -> dynamics.Dynamics:
         """Dynamics that reach some days back from ``t_ns``."""

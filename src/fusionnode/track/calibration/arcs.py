@@ -1,11 +1,11 @@
 """One arc of one track: its orbit solved for together with the biases of the sensors that saw it.
 
-Errors of a sensor come in three sorts, and a thousand detections of one pass know nothing of the first two:
-its *bias* is the same in every pass; its *pass error* is drawn anew each pass (refraction left over, servo set-up,
-the orbit's own model error as seen from there) and constant in it; its *wander* goes through a pass, from point to point
-more or less alike. So a pass is worth about one sample of the pass error, however many points it has.
-The variances of pass error and wander are estimated with the biases (restricted maximum likelihood by the
-fixed point of Fellner 1986 and Schall 1991), so that a bias's sigma comes from the scatter between passes.
+Errors of a sensor come in three sorts, and a thousand detections of one pass know nothing of the first two: its
+*bias* is the same in every pass; its *pass error* is drawn anew each pass (refraction left over, servo set-up, the
+orbit's own model error as seen from there) and constant in it; its *wander* goes through a pass, from point to
+point more or less alike. So a pass is worth about one sample of the pass error, however many points it has. The
+variances of pass error and wander are estimated with the biases (restricted maximum likelihood by the fixed point
+of Fellner 1986 and Schall 1991), so that a bias's sigma comes from the scatter between passes.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ class Prior(NamedTuple):
 
 
 class Linear(NamedTuple):
-    """An arc's measurements about an orbit: ``y`` (n, 3) measured less predicted, no bias taken off; ``design`` (n, 3, 7 + 4k) its
-    derivative by the orbit, the acceleration along the track, and the biases of ``sensors`` (k,)."""
+    """An arc's measurements about an orbit: ``y`` (n, 3) measured less predicted, no bias taken off; ``design`` (n,
+    3, 7 + 4k) its derivative by the orbit, the acceleration along the track, and the biases of ``sensors`` (k,)."""
 
     x: F64  # (6,) at the first point
     along_m_s2: float
@@ -146,8 +146,8 @@ def solve(
     prior: Prior,
     inertial: npt.NDArray[np.bool_],
 ) -> tuple[Linear, Solved] | None:
-    """Gauss-Newton over the orbit (6), an acceleration along the track, and four biases a sensor; the arc about its solution.
-    None where it does not settle."""
+    """Gauss-Newton over the orbit (6), an acceleration along the track, and four biases a sensor; the arc about its
+    solution. None where it does not settle."""
     along = 0.0
     for _ in range(MOST_ORBITS):
         arc = linearise(points, x0, t0_ns, along, propagate, inertial)
@@ -162,9 +162,9 @@ def solve(
 
 
 def solve_linear(arc: Linear, points: Points, spread: Spread, prior: Prior) -> Solved | None:
-    """The linear problem, robustly: Huber's weights for points, redescending beyond REDESCEND; a pass that is off as a whole counts
-    less by Huber's weight too. While the residuals are far larger than the spread can explain, all sigmas are widened alike, so
-    that it starts from kilometres off.
+    """The linear problem, robustly: Huber's weights for points, redescending beyond REDESCEND; a pass that is off
+    as a whole counts less by Huber's weight too. While the residuals are far larger than the spread can explain,
+    all sigmas are widened alike, so that it starts from kilometres off.
     """
     passage = points.passage
     k = len(arc.sensors)
@@ -213,10 +213,18 @@ def solve_linear(arc: Linear, points: Points, spread: Spread, prior: Prior) -> S
     information, weighted = _eliminate(normal + own_prior, right + own_prior @ (assumed - unknown))
     b = unknown[7:]
     return Solved(
-        arc.sensors, information, weighted + information @ b, sums, arc.x + unknown[:6], arc.along_m_s2 + float(unknown[6]),
-        b.reshape(k, BIASES), rms, iteration + 1, bool(np.max(np.abs(step) / np.sqrt(np.diag(covariance))) < NEARLY_SETTLED),
-        int(np.count_nonzero(weight > 0.5)) / max(int(np.count_nonzero(has)), 1),
-    )  # fmt: skip
+        sensors=arc.sensors,
+        information=information,
+        weighted=weighted + information @ b,
+        sums=sums,
+        x=arc.x + unknown[:6],
+        along_m_s2=arc.along_m_s2 + float(unknown[6]),
+        biases=b.reshape(k, BIASES),
+        rms_sigma=rms,
+        iterations=iteration + 1,
+        settled=bool(np.max(np.abs(step) / np.sqrt(np.diag(covariance))) < NEARLY_SETTLED),
+        kept=int(np.count_nonzero(weight > 0.5)) / max(int(np.count_nonzero(has)), 1),
+    )
 
 
 def _pass_errors(y: F64, weight: F64, passage: I64, s: F64, q: F64, n_pass: int) -> F64:

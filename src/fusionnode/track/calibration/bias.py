@@ -117,8 +117,8 @@ class BiasEstimator:
     ) -> Solved | None:
         """Solve an arc and take in what it tells; None (and counted) where it cannot be solved.
 
-        ``x0`` (6,): about where the object was at ``t0_ns``, the time of the first point. ``reference``: its state (6,) and
-        covariance (6, 6) then, as somebody else knows them.
+        ``x0`` (6,): about where the object was at ``t0_ns``, the time of the first point. ``reference``: its state
+        (6,) and covariance (6, 6) then, as somebody else knows them.
         """
         self._told = None
         self.forget(int(points.t[-1]))

@@ -127,9 +127,9 @@ class Collector:
         channels: npt.NDArray[np.uint8],
         undo: Callable[[F64, int, int], tuple[F64, int]],
     ) -> None:
-        """Updates in order: slot, number, row of the measurement, channels used, state after it, catalogue row; and the
-        measurements (z, t, sensor, channels) that the rows are of. ``undo`` gives z and t of a sensor's measurement as they were before
-        they were corrected."""
+        """Updates in order: slot, number, row of the measurement, channels used, state after it, catalogue row; and
+        the measurements (z, t, sensor, channels) that the rows are of. ``undo`` gives z and t of a sensor's
+        measurement as they were before they were corrected."""
         n = len(slots)
         if n > len(self._out):
             self._out = np.zeros(n, np.int64)

@@ -44,11 +44,15 @@ LOOK_S = 1.0
 """A sensor's detections without a track are looked for elsewhere at most so often."""
 SAME_RANGE_M = 3_000.0
 SAME_RATE_M_S = 30.0
+ELSEWHERE_RAD = np.radians(0.5)
+ELSEWHERE_SIGMAS = 30.0
+"""A direction that is off by less than this is a noisy one and no other."""
 STALE_NS = 40 * SECOND_NS
 _RANGE = int(Channel.RANGE)
 STATE_VERSION = 1
 Trial = Callable[[Measurements], tuple[I64, I64, F64, I64]]
-"""Tries measurements of one scan against the tracks and updates none: rows, slots, NIS and track numbers of the pairs."""
+"""Tries measurements of one scan against the tracks and updates none: rows, slots, NIS and track numbers of the
+pairs."""
 
 
 class Reference(Protocol):
@@ -137,8 +141,8 @@ class SensorTruth:
         trial: Trial,
         isolated: Callable[[int, int], None],
     ) -> Iterator[StructArray]:
-        """MEASUREMENT[n] in order, corrected, in pieces between reviews; a review takes place when the piece before it
-        has been settled. Those of isolated sensors are counted by ``isolated`` (sensor, how many) and left out.
+        """MEASUREMENT[n] in order, corrected, in pieces between reviews; a review takes place when the piece before
+        it has been settled. Those of isolated sensors are counted by ``isolated`` (sensor, how many) and left out.
 
         ``model``: dynamics for a time, TAI ns. ``trial``: see `Trial`.
         """
@@ -194,7 +198,8 @@ class SensorTruth:
     def refused(
         self, picture: Picture, ms: Measurements, room: Room, n: int, done: npt.NDArray[np.bool_], start: int
     ) -> None:
-        """A scan was settled: of its ``n`` pairs in ``room``, rows from ``start`` on that are not ``done`` found no track."""
+        """A scan was settled: of its ``n`` pairs in ``room``, rows from ``start`` on that are not ``done`` found no
+        track."""
         if not self._config.enabled or n == 0:
             return
         left = np.flatnonzero(~done[room.rows[:n] - start])
@@ -215,7 +220,8 @@ class SensorTruth:
             )
 
     def orphan(self, picture: Picture, ms: Measurements, row: int) -> None:
-        """A detection is near no track: is it where another sensor's track would be, were it not for the direction?"""
+        """A detection is near no track: is it where another sensor's track would be, were it not for the
+        direction?"""
         if not self._config.enabled or len(self._names) < 2:
             return
         sensor, t_ns = int(ms.sensor[row]), int(ms.t[row])
@@ -244,6 +250,10 @@ class SensorTruth:
         if ms.channels[row] & int(Channel.RANGE_RATE):
             sigma = np.sqrt(z[FIRST_COLUMN + 20])
             near &= np.abs((d * v).sum(axis=0) / rho - z[FIRST_COLUMN + 16]) < SAME_RATE_M_S + 3.0 * sigma
+        los = z[FIRST_COLUMN + 6 : FIRST_COLUMN + 9]
+        apart = np.arccos(np.clip(los @ d / rho, -1.0, 1.0))
+        sigma = float(np.sqrt(z[FIRST_COLUMN + 18 : FIRST_COLUMN + 20].max()))
+        near &= apart > max(ELSEWHERE_RAD, ELSEWHERE_SIGMAS * sigma)
         found = held[near]
         return int(p.number[found[0]]) if len(found) else None
 
@@ -370,7 +380,8 @@ class SensorTruth:
     # -- what outlives a run
 
     def export_state(self) -> dict[str, Any]:
-        """Plain numbers and texts that `import_state` takes, sensors by name. Arcs not yet solved are not part of it."""
+        """Plain numbers and texts that `import_state` takes, sensors by name. Arcs not yet solved are not part of
+        it."""
         return {
             "version": STATE_VERSION,
             "sensors": list(self._names),

@@ -31,9 +31,9 @@ class NoiseKeeper:
     """Scale factors on sigmas, within bounds and with hysteresis.
 
     The white noise is that of second differences of a track's innovations, in which motion, bias and slow wander
-    cancel, robustly averaged (Huber's clip); it is right whatever the configured sigma is. The scale that is applied makes the innovations as
-    large as the filter expects them, but is never less than the white noise: a filter that follows a
-    sensor's wander has small innovations and yet no reason to trust it more.
+    cancel, robustly averaged (Huber's clip); it is right whatever the configured sigma is. The scale that is
+    applied makes the innovations as large as the filter expects them, but is never less than the white noise: a
+    filter that follows a sensor's wander has small innovations and yet no reason to trust it more.
     """
 
     def __init__(self, tally: Tally, adapt: bool, least: float, most: float) -> None:

@@ -119,11 +119,12 @@ def observe(x: F64, z: F64, channels: U8) -> tuple[F64, F64]:
 
 
 def bias_columns(x: F64, z: F64, inertial: npt.NDArray[np.bool_]) -> F64:
-    """Derivative (n, 3, 4) of measured range, lon and lat by the bias of range (m), lon (rad), lat (rad) and time (s).
+    """Derivative (n, 3, 4) of measured range, lon and lat by the bias of range (m), lon (rad), lat (rad) and time
+    (s).
 
-    A bias of lon is one of azimuth or right ascension itself, so on the sky it counts times cos(lat). A time stamp that
-    is late by tau tells of where the target was tau before. ``inertial``: (n,) where angles are right ascension and
-    declination; elsewhere the axes turn with the Earth.
+    A bias of lon is one of azimuth or right ascension itself, so on the sky it counts times cos(lat). A time stamp
+    that is late by tau tells of where the target was tau before. ``inertial``: (n,) where angles are right
+    ascension and declination; elsewhere the axes turn with the Earth.
     """
     site, los = z[:, _R : _R + 3], z[:, _LOS : _LOS + 3]
     e_lon, e_lat = z[:, _E_LON : _E_LON + 3], z[:, _E_LAT : _E_LAT + 3]

@@ -1,8 +1,8 @@
 """What every update says of its sensor, gathered in compiled code: a tally of innovations, by sensor and by visit.
 
-An innovation is worked back from the state after the update: with posterior residual e, R of the channel and h P h' of the
-posterior, the innovation is y = e R / (R - h P h') and its variance S = R^2 / (R - h P h'). So the filter need not give
-more than it gives anyway. A channel that was left out has y = e, S = R + h P h'.
+An innovation is worked back from the state after the update: with posterior residual e, R of the channel and h P h'
+of the posterior, the innovation is y = e R / (R - h P h') and its variance S = R^2 / (R - h P h'). So the filter
+need not give more than it gives anyway. A channel that was left out has y = e, S = R + h P h'.
 
 R there is what the update was made with. A sensor is judged by the sigma that is configured for it (or came with the
 detection): a filter that widens its R to what comes in must not make the sensor look well.
@@ -53,6 +53,7 @@ class Tally(NamedTuple):
     # by slot: the newest two innovations of the sensor that updated it last
     owner: I64  # (N,) number of the track and 1
     who: I64  # (N,) sensor
+    told: I64  # (N,) sensor that updated it last with all of its channels
     when: I64  # (N,) TAI ns
     depth: I64  # (N,) how many follow each other
     newest: F64  # (N, 8) y of the newest, then of the one before, in sigma
@@ -68,11 +69,23 @@ def make_tally(sensors: int, slots: int) -> Tally:
     """An empty one."""
     s, n, k = sensors, slots, VISITS
     return Tally(
-        np.ones((s, 4)), np.zeros((s, 4)), np.ones((s, 4)), np.zeros((s, 4)), np.zeros((s, 4)),
-        np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64),
-        np.zeros((n, 8)), np.full((k, 6), -1, np.int64), np.zeros(k), np.zeros(k, np.bool_),
-        np.zeros((s, 2), np.int64), np.zeros(1, np.bool_),
-    )  # fmt: skip
+        white=np.ones((s, 4)),
+        white_n=np.zeros((s, 4)),
+        square=np.ones((s, 4)),
+        lag=np.zeros((s, 4)),
+        square_n=np.zeros((s, 4)),
+        owner=np.zeros(n, np.int64),
+        who=np.zeros(n, np.int64),
+        told=np.full(n, -1, np.int64),
+        when=np.zeros(n, np.int64),
+        depth=np.zeros(n, np.int64),
+        newest=np.zeros((n, 8)),
+        visit=np.full((k, 6), -1, np.int64),
+        ratio=np.zeros(k),
+        fresh=np.zeros(k, np.bool_),
+        support=np.zeros((s, 2), np.int64),
+        busy=np.zeros(1, np.bool_),
+    )
 
 
 def copy_of(tally: Tally, high: int) -> Tally:
@@ -88,7 +101,7 @@ def copy_of(tally: Tally, high: int) -> Tally:
     return Tally(*out)
 
 
-_BY_SLOT = ("owner", "who", "when", "depth", "newest")
+_BY_SLOT = ("owner", "who", "told", "when", "depth", "newest")
 
 
 @kernel
@@ -109,9 +122,9 @@ def note_visit(tally, track, sensor, before, t_ns, ratio):
 
 @kernel
 def note_updates(W, tally, n, slots, rows, numbers, x, P, used, nis, seen_by, taken, widened, ms):
-    """Take in ``n`` updates in their order: slot, row of ``ms``, track, posterior ``x`` (n, 6) and ``P`` (n, 36), channels
-    used, NIS, sensors that saw the track (bits), variances taken (n, 4). ``widened`` (S,): by how much the verdict on a sensor widens its sigmas;
-    it is judged without.
+    """Take in ``n`` updates in their order: slot, row of ``ms``, track, posterior ``x`` (n, 6) and ``P`` (n, 36),
+    channels used, NIS, sensors that saw the track (bits), variances taken (n, 4). ``widened`` (S,): by how much the
+    verdict on a sensor widens its sigmas; it is judged without.
     """
     L = LANES
     y = np.empty(4)
@@ -138,7 +151,7 @@ def note_updates(W, tally, n, slots, rows, numbers, x, P, used, nis, seen_by, ta
                 and t_ns > tally.when[slot]
                 and t_ns - tally.when[slot] < FRESH_S * 1e9
             )
-            before = tally.who[slot] if tally.owner[slot] == numbers[i] + 1 else -1
+            before = tally.told[slot] if tally.owner[slot] == numbers[i] + 1 else -1
             depth = tally.depth[slot] if follows else 0
             freedom = 0
             sum2 = 0.0
@@ -189,6 +202,10 @@ def note_updates(W, tally, n, slots, rows, numbers, x, P, used, nis, seen_by, ta
             for c in range(4):
                 tally.newest[slot, 4 + c] = tally.newest[slot, c] if follows else np.nan
                 tally.newest[slot, c] = y[c]
+            if used[i] == ms.channels[row]:
+                tally.told[slot] = sensor
+            elif tally.owner[slot] != numbers[i] + 1:
+                tally.told[slot] = -1
             tally.owner[slot] = numbers[i] + 1
             tally.who[slot] = sensor
             tally.when[slot] = t_ns
@@ -224,6 +241,6 @@ def note_refused(tally, n, rows, slots, numbers, nis, ms):
         slot = slots[best]
         track = numbers[best]
         if np.isfinite(nis[best]):
-            before = tally.who[slot] if tally.owner[slot] == track + 1 else -1
+            before = tally.told[slot] if tally.owner[slot] == track + 1 else -1
             note_visit(tally, track, ms.sensor[row], before, ms.t[row], _ratio(nis[best], ms.channels[row]))
         i = j

@@ -1,20 +1,21 @@
 """Does a sensor still make sense? Evidence from many tracks, and a verdict that is slow to change its mind.
 
-Evidence is the NIS per degree of freedom of detections, refused ones included, kept apart by what they were held against:
+Evidence is the NIS per degree of freedom of detections, refused ones included, kept apart by what they were held
+against:
 
 - *alone*: against a track that the same sensor had updated last. Here shows a noise that grew, or a sensor that
   contradicts itself. An offset does not show: the track has followed it.
-- *against another*: the first detections after another sensor's. Here two sensors disagree; which of them is wrong, this
-  does not say. A sensor that disagrees with everyone, while others agree among themselves, is the one.
-- *astray*: detections that belong to no track, though their range and range rate are those of one that other sensors hold:
-  right echo, wrong direction.
+- *after another*: the first detections after another sensor's. Here two sensors disagree, or the one before has led
+  the track astray. A sensor that fits after nobody, while others fit after each other, is the wrong one.
+- *astray*: detections that belong to no track, though their range and range rate are those of one that other
+  sensors hold: right echo, wrong direction.
 
-One object that manoeuvres, or one pass that was given to the wrong track, is one track: a verdict needs several, and takes the median
-over them, so that less than half of them can not make it.
+One object that manoeuvres, or one pass that was given to the wrong track, is one track: a verdict needs several,
+and takes the median over them, so that less than half of them can not make it.
 
-- *suspect*: the sensor's sigmas are widened; it goes on contributing. What alone shows, or what two sensors make of each other when
-  there is no third to decide, is no more than this. A lone sensor is never isolated: nothing says that the orbit is right and it is wrong, and
-  without it there would be no picture at all.
+- *suspect*: the sensor's sigmas are widened; it goes on contributing. What alone shows, or what two sensors make of
+  each other when there is no third to decide, is no more than this. A lone sensor is never isolated: nothing says
+  that the orbit is right and it is wrong, and without it there would be no picture at all.
 - *isolated*: its detections are tried for the statistics, and update nothing. It takes other sensors that agree.
 """
 
@@ -54,6 +55,16 @@ class Evidence(NamedTuple):
     detections: int
 
 
+class Between(NamedTuple):
+    """How a sensor fits after another one: the median ratio over tracks, and the time of the newest visit, TAI ns."""
+
+    ratio: float
+    newest_ns: int
+
+
+Pairs = dict[tuple[int, int], Between]
+
+
 class Criteria(NamedTuple):
     """When a mind is changed."""
 
@@ -83,6 +94,9 @@ class _Judged:
 
 NEWEST = 9
 """A verdict looks at so many tracks, the ones seen last."""
+RECENT_S = 60.0
+"""Visits not older than this, against the newest of their kind, all count up to NEWEST of them; older ones only as
+far as there are not enough tracks else."""
 REMEMBERED = 32
 """Visits kept of every pair of sensors."""
 LEAST_IN_VISIT = 3
@@ -132,15 +146,16 @@ class TrustKeeper:
             judged.newest_ns = max(judged.newest_ns, evidence.t_ns)
 
     def note_astray(self, sensor: int, track: int | None) -> None:
-        """A detection without a track was looked at: it has the range and range rate of ``track``, which others hold, from
-        elsewhere, or of none."""
+        """A detection without a track was looked at: it has the range and range rate of ``track``, which others
+        hold, from elsewhere, or of none."""
         judged = self._judged[sensor]
         judged.looked_at += 1
         if track is not None:
             judged.astray[track] = judged.astray.get(track, 0) + 1
 
     def note_support(self, sensor: int, supported: int, unsupported: int) -> None:
-        """So many detections hit tracks that other sensors hold too; so many hit nothing, or tracks of this sensor alone."""
+        """So many detections hit tracks that other sensors hold too; so many hit nothing, or tracks of this sensor
+        alone."""
         judged = self._judged[sensor]
         judged.hits += supported
         judged.orphans += unsupported
@@ -158,9 +173,14 @@ class TrustKeeper:
         self._visits = {(e.sensor, e.before, e.track): e for e in kept}
         alone, against = self._medians()
         changed = []
+        apart = [
+            sensor
+            for sensor, judged in enumerate(self._judged)
+            if judged.state is Trust.ISOLATED or self._charge(sensor, alone, against, [])[0] is Trust.ISOLATED
+        ]
         for sensor, judged in enumerate(self._judged):
-            worse, reason = self._charge(sensor, alone, against)
-            if self._turn(judged, worse, reason, t_ns, alone.get(sensor), _partners(sensor, against)):
+            worse, reason = self._charge(sensor, alone, against, [o for o in apart if o != sensor])
+            if self._turn(judged, worse, reason, t_ns, alone.get(sensor), _partners(sensor, against), apart):
                 changed.append(sensor)
         for judged in self._judged:
             total = judged.hits + judged.orphans
@@ -177,38 +197,37 @@ class TrustKeeper:
                 judged.looked_at = 0
         return changed
 
-    def _medians(self) -> tuple[dict[int, float], dict[tuple[int, int], float]]:
-        """Median ratio over distinct tracks: by sensor alone, and by pair of sensors (either after the other)."""
-        alone: dict[int, list[float]] = {}
+    def _medians(self) -> tuple[dict[int, float], Pairs]:
+        """Median ratio over distinct tracks: of each sensor alone, and of each after another one."""
         pairs: dict[tuple[int, int], dict[int, float]] = {}
+        newest: dict[tuple[int, int], int] = {}
+        need, recent_ns = self._criteria.tracks, round(RECENT_S * 1e9)
         for e in self._visits.values():  # newest first
-            if e.before == e.sensor:
-                mine = alone.setdefault(e.sensor, [])
-                if len(mine) < NEWEST:
-                    mine.append(e.ratio)
-            elif e.before >= 0:
-                pair = (min(e.sensor, e.before), max(e.sensor, e.before))
-                tracks = pairs.setdefault(pair, {})
-                if e.track in tracks or len(tracks) < NEWEST:
-                    tracks[e.track] = max(tracks.get(e.track, 0.0), e.ratio)
-        need = self._criteria.tracks
+            if e.before < 0:
+                continue
+            pair = (e.sensor, e.before)
+            tracks = pairs.setdefault(pair, {})
+            age_ns = newest.setdefault(pair, e.t_ns) - e.t_ns
+            if e.track in tracks or len(tracks) < (NEWEST if age_ns <= recent_ns else need):
+                tracks[e.track] = max(tracks.get(e.track, 0.0), e.ratio)
+        medians = {p: float(np.median(list(r.values()))) for p, r in pairs.items() if len(r) >= need}
         return (
-            {s: float(np.median(r)) for s, r in alone.items() if len(r) >= need},
-            {p: float(np.median(list(r.values()))) for p, r in pairs.items() if len(r) >= need},
+            {a: ratio for (a, b), ratio in medians.items() if a == b},
+            {p: Between(ratio, newest[p]) for p, ratio in medians.items() if p[0] != p[1]},
         )
 
     def _charge(
-        self, sensor: int, alone: dict[int, float], against: dict[tuple[int, int], float]
+        self, sensor: int, alone: dict[int, float], against: Pairs, apart: list[int]
     ) -> tuple[Trust, str]:
-        """How bad the evidence is against one sensor, taken by itself."""
+        """How bad the evidence is against one sensor, those ``apart`` not heard."""
         c = self._criteria
         judged = self._judged[sensor]
-        others = _partners(sensor, against)
-        fighting = [o for o, ratio in others.items() if ratio >= c.raise_ratio]
-        friends = [o for o, ratio in others.items() if ratio <= AGREE_RATIO]
-        if fighting and not friends and len(fighting) == len(others):
-            backed = [o for o in fighting if any(r <= AGREE_RATIO for r in _partners(o, against).values())]
-            if backed and len(backed) >= min(2, len(fighting)):
+        others = {o: x for o, x in _partners(sensor, against).items() if o not in apart}
+        fighting = [o for o, x in others.items() if x.ratio >= c.raise_ratio]
+        if fighting and not _friends(others, fighting):
+            begun_ns = _begun_ns(others, fighting)
+            backed = [o for o in fighting if _agrees_but_with(o, sensor, against, begun_ns)]
+            if len(backed) >= min(2, len(fighting)):
                 return Trust.ISOLATED, REASON_DISAGREES
             return Trust.SUSPECT, REASON_DISAGREES
         total = judged.hits + judged.orphans
@@ -233,7 +252,8 @@ class TrustKeeper:
         reason: str,
         t_ns: int,
         alone: float | None,
-        others: dict[int, float],
+        others: dict[int, Between],
+        apart: list[int],
     ) -> bool:
         """Change one verdict if it is time to; says whether it did."""
         c = self._criteria
@@ -249,14 +269,15 @@ class TrustKeeper:
         judged.bad_reviews = 0
         if judged.state is Trust.OK:
             return False
-        ratios = [*others.values(), *([alone] if alone is not None else [])]
+        heard = [x.ratio for o, x in others.items() if o not in apart]
+        ratios = [*heard, *([alone] if alone is not None else [])]
         well = (
             worse is Trust.OK
             and bool(ratios)
             and max(ratios) <= c.clear_ratio
             and t_ns - judged.newest_ns <= c.clear_s * 1e9
         )
-        if judged.state is Trust.ISOLATED and not others:
+        if judged.state is Trust.ISOLATED and not heard:
             well = False
         if not well:
             judged.well_since_ns = -1
@@ -297,6 +318,25 @@ class TrustKeeper:
                 judged.supported_n = float(kept["supported_n"])
 
 
-def _partners(sensor: int, against: dict[tuple[int, int], float]) -> dict[int, float]:
-    """The other sensors that it has shared tracks with, and the median ratio between them."""
-    return {(b if a == sensor else a): r for (a, b), r in against.items() if sensor in (a, b)}
+def _partners(sensor: int, against: Pairs) -> dict[int, Between]:
+    """The other sensors whose tracks it has seen after them, and how well it fitted."""
+    return {b: x for (a, b), x in against.items() if a == sensor}
+
+
+def _friends(others: dict[int, Between], fighting: list[int]) -> list[int]:
+    """Those who agree with it, and did not do so only before the fighting began."""
+    begun_ns = _begun_ns(others, fighting)
+    return [o for o, x in others.items() if o not in fighting and x.newest_ns >= begun_ns]
+
+
+def _begun_ns(others: dict[int, Between], fighting: list[int]) -> int:
+    return max(others[o].newest_ns for o in fighting) - round(RECENT_S * 1e9)
+
+
+def _agrees_but_with(sensor: int, other: int, against: Pairs, since_ns: int) -> bool:
+    """Whether ``sensor`` and somebody else than ``other`` bear each other out, not only from before ``since_ns``."""
+    return any(
+        x.ratio <= AGREE_RATIO and x.newest_ns >= since_ns
+        for pair, x in against.items()
+        if sensor in pair and other not in pair
+    )
