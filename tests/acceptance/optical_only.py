@@ -2,7 +2,7 @@
 
 Run: ``python tests/acceptance/optical_only.py`` (the real data in ``$FUSIONNODE_DATA`` or ``../shared/data``).
 
-- Two low satellites seen by eye in 2003 (IOD records): the plane of the orbit against element sets of three weeks later.
+- Two low satellites seen by eye in 2003 (IOD records): the orbit's plane against element sets of three weeks later.
 - Geostationary objects of the public catalogue, moved by SGP4, before an emulated telescope of 1 arcsec that takes
   six frames of each, ten seconds apart, a few times in two nights, among false detections. The node has no catalogue.
 - Tracks of catalogued objects, their element sets off by their sigmas, and of objects that the catalogue does not have:
