@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from scene import NS, FixedPole, circular, ephemeris, in_order, measure, site, station
 
 from fusionnode.core.outcome import Outcomes
-from fusionnode.core.types import MEASUREMENT, Channel, Status, StructArray
+from fusionnode.core.types import MEASUREMENT, Channel, Status, StructArray, Tombstone
 from fusionnode.track.dynamics import MU
 from fusionnode.track.tracker import Tracker
 from fusionnode.track.tracklets import Former, smooth
@@ -180,3 +182,53 @@ def test_a_tracklet_takes_what_moves_together_and_leaves_the_rest(belt: list[np.
     assert tracklet.misses(mine[4]) < 1.0
     assert tracklet.misses(watched(belt[3], np.array([45.0]))[0]) > 1.0
     assert tracklet.misses(mine[0]) == np.inf
+
+
+class Sure(NamedTuple):
+    """A correlation that has no doubt."""
+
+    row: int
+
+    def best(self) -> tuple[int, float] | None:
+        return self.row, 0.97
+
+    def of(self, row: int) -> float:
+        return 0.97 * (row == self.row)
+
+
+class OneObject:
+    """A catalogue of one object, which single directions do not find."""
+
+    def __init__(self, x0: np.ndarray) -> None:
+        self._x0 = x0
+
+    def near(self, los: np.ndarray, site_r: np.ndarray, t_ns: int, cone_rad: float) -> np.ndarray:
+        return np.zeros(0, np.int64)
+
+    def prior(self, row: int, t_ns: int) -> tuple[np.ndarray, np.ndarray]:
+        P = np.diag([2e3] * 3 + [0.5] * 3) ** 2
+        return ephemeris(self._x0, np.array([t_ns / NS]))[0] + np.array([1e3, -1e3, 500.0, 0.1, 0.2, -0.1]), P
+
+    def correlate(self, x: np.ndarray, P: np.ndarray, t_ns: int) -> Sure:
+        return Sure(0)
+
+    def correlate_direction(self, direction: object, delay: float = 1.0) -> Sure:
+        assert delay == 1.0
+        return Sure(0)
+
+
+def test_a_tracklet_of_a_known_object_starts_its_track_with_the_probability(belt: list[np.ndarray]) -> None:
+    outcomes = Outcomes()
+    tracker = Tracker(station(TRACKING, "revisit_s = 10.0"), FixedPole(), outcomes, OneObject(belt[0]))
+    measurements = watched(belt[0], 10.0 * np.arange(6))
+    tracker.process(measurements)
+    tracker.advance(300 * NS)
+    (slot,) = tracker.slots()
+    p = tracker.picture
+    assert (p.object[slot], p.object_p[slot]) == (0, pytest.approx(0.97))
+    assert outcomes.of("telescope") == {"used_initiation": 6}
+    truth = ephemeris(belt[0], np.array([p.epoch[slot] / NS]))[0]
+    d = p.x[slot] - truth
+    assert d @ np.linalg.solve(p.P[slot].reshape(6, 6), d) < 25.0
+    states = [event for event in tracker.take() if not isinstance(event, Tombstone)]
+    assert states[0]["object_p"][0] == pytest.approx(0.97)

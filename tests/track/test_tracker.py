@@ -270,6 +270,9 @@ class OneName:
     def prior(self, row: int, t_ns: int) -> None:
         return None
 
+    def correlate_direction(self, direction: object, delay: float = 1.0) -> Certainly:
+        return Certainly(None)
+
     def correlate(self, x: np.ndarray, P: np.ndarray, t_ns: int) -> Certainly:
         there = ephemeris(OVERHEAD, np.array([t_ns / NS]))[0]
         return Certainly(7 if np.linalg.norm(x[:3] - there[:3]) < 20e3 else None)

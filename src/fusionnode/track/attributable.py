@@ -45,6 +45,31 @@ class Attributable(NamedTuple):
         return u / np.linalg.norm(u), float(np.sqrt(max(powers @ self.cov @ powers, 0.0)))
 
 
+class Sighted(NamedTuple):
+    """A direction and its rate as the catalogue is asked about them."""
+
+    t_ns: int
+    site_r: F64  # (3,) m, GCRF
+    site_v: F64  # (3,) m/s
+    axes: F64  # (3, 3)
+    value: F64  # (2, 2) coordinates, rad, and rates, rad/s
+    cov: F64  # (2, 2) of either
+
+
+def sighted(tracklet: StructArray, motion: Attributable) -> Sighted:
+    """What the motion of a tracklet, MEASUREMENT[n], says at its last time, and where from."""
+    last = tracklet[-1]
+    excess = max(1.0, motion.chi2 / motion.dof) if motion.dof > 0 else 1.0
+    return Sighted(
+        motion.t_ns,
+        last["site_r"].copy(),
+        last["site_v"].copy(),
+        motion.axes,
+        motion.value[:, :2],
+        excess * motion.cov[:2, :2],
+    )
+
+
 def _powers(dt: F64, degree: int) -> F64:
     """dt^k / k! for k = 0..degree, shape (n, degree + 1)."""
     out = np.ones((len(dt), degree + 1))

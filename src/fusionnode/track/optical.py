@@ -43,11 +43,13 @@ MOST_KEPT = 256
 
 
 class Start(NamedTuple):
-    """What came of a step: orbits to start tracks from, and how many measurements were let go, by sensor (near a
-    track, not near one).
+    """What came of a step: orbits to start tracks from; tracklets that ended without one, which may be those of a known
+    object, and else are to be given to `suspect`; and how many measurements were let go, by sensor (near a track, not
+    near one).
     """
 
     orbits: list[NewOrbit]
+    ended: list[Tracklet]
     gone: npt.NDArray[np.int64]  # (sensors, 2)
 
 
@@ -141,6 +143,19 @@ class OpticalInitiator:
         self._renote()
         return out
 
+    def suspect(self, tracklet: Tracklet, model: Dynamics) -> Start:
+        """Keep what a tracklet allows as hypotheses, until more is known."""
+        out = self._nothing()
+        found = bank_of(tracklet.rows, self._W, model._replace(estimate=False), self._region())
+        if found is None:
+            _count(out, int(tracklet.rows["sensor"][0]), tracklet.near)
+            return out
+        while len(self._suspects) >= self._c.optical_banks:
+            self._drop(self._suspects[0], out)
+        self._suspects.append(_Suspect(found, tracklet.rows, tracklet.near, self._memory_ns))
+        self._note(self._suspects[-1].until_ns)
+        return out
+
     def finish(self) -> Start:
         """Nothing will come any more: let go of everything."""
         out = self._nothing()
@@ -184,7 +199,7 @@ class OpticalInitiator:
     # -- banks
 
     def _settle(self, tracklet: Tracklet, model: Dynamics, q: float, out: Start) -> None:
-        """A tracklet has ended: an orbit, part of a suspect, a suspect of its own, or nothing."""
+        """A tracklet has ended: it is part of a suspect, gives an orbit, or just ended."""
         foretold = self._foretold(tracklet, model, q)
         if foretold is not None:
             suspect, bank, orbit = foretold
@@ -201,13 +216,7 @@ class OpticalInitiator:
         if orbit is not None:
             out.orbits.append(_new(orbit, tracklet.rows))
             return
-        found = bank_of(tracklet.rows, self._W, model, self._region())
-        if found is None:
-            _count(out, int(tracklet.rows["sensor"][0]), tracklet.near)
-            return
-        while len(self._suspects) >= self._c.optical_banks:
-            self._drop(self._suspects[0], out)
-        self._suspects.append(_Suspect(found, tracklet.rows, tracklet.near, self._memory_ns))
+        out.ended.append(tracklet)
 
     def _region(self) -> Region:
         return Region(max_range_m=self._c.optical_max_range_m)
@@ -253,7 +262,7 @@ class OpticalInitiator:
     # -- small matters
 
     def _nothing(self) -> Start:
-        return Start([], np.zeros((len(self._formers), 2), np.int64))
+        return Start([], [], np.zeros((len(self._formers), 2), np.int64))
 
     def _note(self, t_ns: int) -> None:
         self.due_ns = min(self.due_ns, t_ns)

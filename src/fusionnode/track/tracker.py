@@ -5,7 +5,7 @@ What comes out depends on the measurements and their order alone, not on how the
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ from fusionnode.track.associate import (
     scan_end,
     weigh,
 )
+from fusionnode.track.attributable import sighted
 from fusionnode.track.calibration.front import SensorTruth
 from fusionnode.track.cluster import assigned, clusters_of
 from fusionnode.track.coarse import coast_on, refresh_coarse
@@ -64,6 +65,7 @@ from fusionnode.track.preview import Sighting, sight
 from fusionnode.track.roster import Roster
 from fusionnode.track.select import pairs_of_scan
 from fusionnode.track.sensing import COLUMNS, FIRST_COLUMN
+from fusionnode.track.tracklets import Tracklet
 
 CHUNK = 4096
 Z_SITE_R, Z_LOS, Z_RANGE, Z_VAR = (FIRST_COLUMN + i for i in (0, 6, 15, 17))
@@ -156,6 +158,10 @@ class Prior(Protocol):
 
     def correlate(self, x: npt.NDArray[np.float64], P: npt.NDArray[np.float64], t_ns: int) -> Who:
         """Which objects a track may be."""
+        ...
+
+    def correlate_direction(self, direction: Any, delay: float = 1.0) -> Who:
+        """Which objects a tracklet of directions (`attributable.Sighted`) may be, seen ``delay`` light times ago."""
         ...
 
 
@@ -493,6 +499,9 @@ class Tracker:
             self._let_go(sensor, (gone[0], gone[1]))
         for orbit in start.orbits:
             self._start(orbit)
+        for tracklet in start.ended:
+            if not self._start_named(tracklet):
+                self._take_optical(self._optical.suspect(tracklet, self._rules.model))
         self._next_due = min(self._next_due, self._optical.due_ns)
 
     def _let_go(self, sensor: int, gone: tuple[int, int]) -> None:
@@ -526,12 +535,17 @@ class Tracker:
             p.status[slot] = Status.CONFIRMED
         birth = self._rules.confirm_at if orbit.sure else self._rules.birth
         p.exist[slot], p.exist_ns[slot] = max(p.exist[slot], birth), t[-1]
-        for sensor, count in enumerate(np.bincount(orbit.used["sensor"]).tolist()):
+        self._begin_with(slot, orbit.used)
+
+    def _begin_with(self, slot: int, used: StructArray) -> None:
+        """A track's state stands on MEASUREMENT[k]: take note, and tell."""
+        p = self.picture
+        for sensor, count in enumerate(np.bincount(used["sensor"]).tolist()):
             note_begun(p, sensor, count)
-        self._engine.begin(p, slot, orbit.used, self._rules)
-        for m in orbit.used:
+        self._engine.begin(p, slot, used, self._rules)
+        for m in used:
             touch(p, slot, int(m["t_meas_ns"]), int(m["sensor"]), self._rules)
-        self._count_used(orbit.used["sensor"], Outcome.USED_INITIATION)
+        self._count_used(used["sensor"], Outcome.USED_INITIATION)
         self._next_due = min(self._next_due, int(p.due[slot]))
         self._events.append(report(p, np.array([slot])))
         if p.hits[slot] >= p.review[slot]:
@@ -576,6 +590,35 @@ class Tracker:
         commit(self.picture, self._room, 0, ms, self._rules, self._log)
         self._drain(ms, False)
         self._next_due = min(self._next_due, int(self.picture.due[slot]))
+        return True
+
+    def _start_named(self, tracklet: Tracklet) -> bool:
+        """Start the track of the catalogued object that a tracklet of directions most probably is, if it is."""
+        if self._known is None:
+            return False
+        rows, p = tracklet.rows, self.picture
+        who = self._known.correlate_direction(sighted(rows, tracklet.motion), float(rows["target_delay"][-1]))
+        best = who.best()
+        if best is None or best[1] < self._name_from or best[0] in self._roster.track_of_object:
+            return False
+        prior = self._known.prior(best[0], int(rows["t_meas_ns"][0]))
+        slot = None if prior is None else self._roster.place(
+            prior[0], prior[1].reshape(36), int(rows["t_meas_ns"][0])
+        )  # fmt: skip
+        if slot is None:
+            return False
+        ms = _as_kernels_see(rows)
+        for row in range(len(rows)):
+            if not self._try_one(ms, slot, row) < np.inf:
+                self._roster.release(slot)
+                return False
+            trials = self._room.trials
+            p.x[slot], p.P[slot], p.epoch[slot] = trials.x[0], trials.P[0], ms.t[row]
+        refresh_coarse(p, slot)
+        self._roster.identify(slot, *best)
+        self._enlist(slot, int(ms.t[0]), int(ms.t[-1]), known=True)
+        p.exist[slot], p.exist_ns[slot] = self._rules.birth, ms.t[-1]
+        self._begin_with(slot, rows)
         return True
 
     def _enlist(self, slot: int, first_ns: int, now_ns: int, *, known: bool) -> None:
