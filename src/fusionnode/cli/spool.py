@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fusionnode.core.types import TRACK_STATE, StructArray
-from fusionnode.track.smoother import DailyDynamics, smooth_states
+from fusionnode.track.smoother import BLOCK, DailyDynamics, smooth_in_place
 
 if TYPE_CHECKING:
     from fusionnode.config import Config
@@ -25,7 +25,7 @@ def cannot_smooth(config: Config) -> str | None:
     """Why states made with this configuration cannot be smoothed, if that is so."""
     t = config.tracking
     if t.modes == "imm" or t.consider_biases or t.estimate:
-        return "smoothing is for tracking.modes = 'single', without consider_biases and without estimate"
+        return "smoothing does not go with tracking.modes = 'imm', consider_biases or estimate"
     return None
 
 
@@ -52,13 +52,16 @@ class Spool:
         if len(track) == 0:
             return
         self._tracks = [track]
-        states = np.memmap(self._file, TRACK_STATE, "r", shape=(len(track),))
+        states = np.memmap(self._file, TRACK_STATE, "r+", shape=(len(track),))
         order = np.argsort(track, kind="stable")
         edges = np.flatnonzero(np.diff(track[order])) + 1
         dynamics_at = DailyDynamics(config.tracking, orientation)
         psd = config.tracking.process_noise_psd_m2_s3
         for own in np.split(order, edges):
-            yield from smooth_states(_Gathered(states, own), dynamics_at, psd)  # type: ignore[arg-type]
+            gathered = _Gathered(states, own)
+            smooth_in_place(gathered, dynamics_at, psd)
+            for start in range(0, len(own), BLOCK):
+                yield gathered[start : start + BLOCK]
 
     def close(self) -> None:
         """Let the file go."""
@@ -66,7 +69,7 @@ class Spool:
 
 
 class _Gathered:
-    """Rows of a memory-mapped array, read when they are asked for."""
+    """Rows of a memory-mapped array, read and written when they are asked for."""
 
     def __init__(self, states: StructArray, rows: np.ndarray) -> None:
         self._states = states
@@ -77,3 +80,6 @@ class _Gathered:
 
     def __getitem__(self, part: slice) -> StructArray:
         return self._states[self._rows[part]]
+
+    def __setitem__(self, part: slice, states: StructArray) -> None:
+        self._states[self._rows[part]] = states

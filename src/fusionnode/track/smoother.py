@@ -12,8 +12,9 @@ tracks were joined) the run ends, and another begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +35,8 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 DAY_NS = 86_400_000_000_000
-BLOCK, OVERLAP = 4096, 1024
-"""States that are smoothed at once, and how many after them are looked at for it: further ones change nothing that can
-be seen, and so a track of any length is smoothed in bounded memory."""
+BLOCK = 4096
+"""States that are in memory at once: a track is smoothed from its end, block by block, in place."""
 
 
 class DailyDynamics:
@@ -172,19 +172,36 @@ def _add_square(T, C, A, M):
                 M[i, j] += 0.5 * (A[i, c] * T[j, c] + A[j, c] * T[i, c])
 
 
-def smooth_states(
-    states: StructArray, dynamics_at: Callable[[int], Dynamics], psd: float
-) -> Iterator[StructArray]:
-    """The states of one track after the fact: TRACK_STATE[n] in, in order, and out, some at a time.
+class States(Protocol):
+    """TRACK_STATE[n] that is read and written in parts."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice) -> StructArray: ...
+
+    def __setitem__(self, part: slice, states: StructArray) -> None: ...
+
+
+def smooth_in_place(states: States, dynamics_at: Callable[[int], Dynamics], psd: float) -> None:
+    """Put the states of one track after the fact in the place of those that the tracker gave, in order of time.
 
     Args:
-        states: as the tracker gave them; a state without an update that is no coast begins a new run.
+        states: a state without an update that is no coast begins a new run.
         dynamics_at: the dynamics for the day of a time, TAI ns.
         psd: process noise of the filter, m^2/s^3.
     """
-    for start in range(0, len(states), BLOCK):
-        block = np.asarray(states[start : start + BLOCK + OVERLAP])
-        yield _smoothed(block, dynamics_at, psd)[: min(BLOCK, len(states) - start)]
+    for start in reversed(range(0, len(states), BLOCK)):
+        # and the first of the block after it, which is smoothed already
+        block = np.asarray(states[start : start + BLOCK + 1])
+        own = min(BLOCK, len(states) - start)
+        states[start : start + own] = _smoothed(block, dynamics_at, psd)[:own]
+
+
+def smooth_states(states: StructArray, dynamics_at: Callable[[int], Dynamics], psd: float) -> StructArray:
+    """The states of one track after the fact, TRACK_STATE[n], see `smooth_in_place`."""
+    out = states.copy()
+    smooth_in_place(out, dynamics_at, psd)
+    return out
 
 
 def _smoothed(block: StructArray, dynamics_at: Callable[[int], Dynamics], psd: float) -> StructArray:
@@ -262,4 +279,4 @@ def smooth_measurements(
         state["nis"], state["dof"], state["updates"] = trials.nis[0], degrees, made + 1
         made += 1
     states = states[:made]
-    return states, np.concatenate([*smooth_states(states, dynamics_at, psd), states[:0]])
+    return states, smooth_states(states, dynamics_at, psd)
