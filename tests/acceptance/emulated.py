@@ -46,6 +46,7 @@ def station(tracking: str = "", revisit_s: float = 1.0) -> Config:
             f'site = "optical_{name}"\nlon_sigma_deg = {ARCSEC / 3600}\nlat_sigma_deg = {ARCSEC / 3600}\n'
             f"revisit_s = {revisit_s}"
         )
+    lines.append("[calibration]\nenabled = false")  # these sensors are what their configuration says
     return parse("\n".join(lines) + "\n[tracking]\n" + tracking + "\n", Path("emulated.toml"))
 
 
