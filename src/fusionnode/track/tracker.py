@@ -420,7 +420,9 @@ class Tracker:
         self._engine.try_pairs(self.picture, ms, n, self._rules, self._room)
         slots, rows, trials = self._room.slots[:n].copy(), self._room.rows[:n].copy(), self._room.trials
         # one that fits only without a channel does not fit
-        nis = np.where(trials.used[:n] == ms.channels[rows], trials.nis[:n], np.maximum(trials.nis[:n], FAR_OFF))
+        nis = np.where(
+            trials.used[:n] == ms.channels[rows], trials.nis[:n], np.maximum(trials.nis[:n], FAR_OFF)
+        )
         return rows, slots, nis, self.picture.number[slots]
 
     def _dynamics_at(self, t_ns: int) -> dynamics.Dynamics:
