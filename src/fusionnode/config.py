@@ -324,8 +324,8 @@ class Calibration(_Model):
     the sensor's configured sigma. With ``adapt_noise``, sigmas are scaled to what the innovations are, within bounds.
 
     A sensor is judged over at least ``trust_tracks`` tracks by its NIS per degree of freedom: from ``suspect_ratio`` on
-    it is suspect (sigmas times ``suspect_factor``) or, if ``isolate`` is on and others agree against it, isolated; trust
-    comes back after ``clear_s`` below ``clear_ratio``.
+    it is suspect (sigmas times ``suspect_factor``) or, if ``isolate`` is on and others agree against it, isolated;
+    trust comes back after ``clear_s`` below ``clear_ratio``.
     """
 
     enabled: bool = True

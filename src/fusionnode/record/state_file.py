@@ -122,7 +122,7 @@ def put_aside(path: Path) -> Path | None:
 
 
 def copy_name(sha256: str) -> str:
-    """Name of the copy, in a journal's folder, of the state that a run went on from; ``sha256`` of its bytes, in hex."""
+    """Name of the copy, in a journal's folder, of the state that a run went on from; ``sha256`` of its bytes, hex."""
     return f"{sha256[:32]}.fns"
 
 

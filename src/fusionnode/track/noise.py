@@ -5,7 +5,8 @@ Two things keep the noise of a real sensor from being white and of the configure
 *It wanders.* A radar's servo follows the echo with a lag; its angle errors stay alike for seconds. Detections once a
 second are then far fewer than they look. An error of variance w2 with correlation time T (first order Gauss-Markov:
 Gelb, Applied Optimal Estimation, section 3.6), sampled each dt, tells as much of a constant as white noise of variance
-w2 coth(dt / 2T), after a first sample that counts in full: n samples weigh (n - (n - 2) f) / (1 + f) with f = exp(-dt / T).
+w2 coth(dt / 2T), after a first sample that counts in full: n samples weigh (n - (n - 2) f) / (1 + f) with
+f = exp(-dt / T).
 So an update takes that variance, while the gate, which asks how far a single detection may be off, takes w2 itself.
 
 *It is not the configured one.* Signal strength, and so noise, changes from pass to pass by factors. Per track and
@@ -51,8 +52,8 @@ def shape_noise(picture, ms, rules, room, n):
 
 @kernel
 def noise_of(picture, slot, z, t_ns, sensor, rules, out):
-    """Into ``out`` (8,): the variance of each channel of a measurement for the track in ``slot``, and what an update adds
-    to it because the error wanders; m^2, rad^2, rad^2, m^2/s^2.
+    """Into ``out`` (8,): the variance of each channel of a measurement for the track in ``slot``, and what an update
+    adds to it because the error wanders; m^2, rad^2, rad^2, m^2/s^2.
 
     ``z`` (27,): MEASUREMENT seen as float64, at ``t_ns``, TAI ns, of ``sensor`` (index).
     """
