@@ -108,7 +108,8 @@ class Collector:
     def twin(self, high: int) -> Collector:
         """A copy that goes its own way; slots from ``high`` on were never used."""
         new = copy(self)
-        new._kept = _Kept(np.zeros_like(self._kept.track), np.zeros_like(self._kept.when))
+        # not zeros_like, which writes to all of it
+        new._kept = _Kept(*(np.zeros(array.shape, array.dtype) for array in self._kept))
         new._kept.track[:high], new._kept.when[:high] = self._kept.track[:high], self._kept.when[:high]
         new.arcs = {number: arc.twin() for number, arc in self.arcs.items()}
         return new

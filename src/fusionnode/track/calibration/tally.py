@@ -93,7 +93,7 @@ def copy_of(tally: Tally, high: int) -> Tally:
     out = []
     for name, array in tally._asdict().items():
         if name in _BY_SLOT:
-            new = np.zeros_like(array)
+            new = np.zeros(array.shape, array.dtype)  # not zeros_like, which writes to all of it
             new[:high] = array[:high]
             out.append(new)
         else:
