@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scene import NS, FixedPole, circular, ephemeris, in_order, measure, site, station
 
 from fusionnode.core.outcome import Outcomes
@@ -232,3 +234,45 @@ def test_a_tracklet_of_a_known_object_starts_its_track_with_the_probability(belt
     assert d @ np.linalg.solve(p.P[slot].reshape(6, 6), d) < 25.0
     states = [event for event in tracker.take() if not isinstance(event, Tombstone)]
     assert states[0]["object_p"][0] == pytest.approx(0.97)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    spread=st.sampled_from([0.0, 1e-9, 1e-5, 1e-2, 1.0]),
+    rate=st.sampled_from([0.0, 1e-8, 7e-5, 1e-3, 0.03]),
+    gap_s=st.sampled_from([0.0, 1e-6, 0.1, 10.0, 3_000.0]),
+    sigma=st.sampled_from([1e-7, 1e-5, 1e-2]),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_directions_however_odd_stop_the_tracker_or_go_uncounted(
+    seed: int, spread: float, rate: float, gap_s: float, sigma: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    n = 40
+    times = np.round(np.cumsum(gap_s * rng.integers(0, 3, n)) * NS).astype(np.int64) + NS
+    out = np.zeros(n, MEASUREMENT)
+    axis = rng.normal(size=3)
+    for row, t in zip(out, times.tolist(), strict=True):
+        r, v = site(t / NS)
+        u = r / np.linalg.norm(r) + rate * (t / NS) * axis + spread * rng.normal(size=3)
+        u /= np.linalg.norm(u)
+        east = np.cross([0.0, 0.0, 1.0], u)
+        east /= np.linalg.norm(east)
+        row["los"], row["e_lon"], row["e_lat"], row["site_r"], row["site_v"] = (
+            u,
+            east,
+            np.cross(u, east),
+            r,
+            v,
+        )
+    out["t_meas_ns"], out["sensor"], out["channels"], out["target_delay"] = (
+        times,
+        TELESCOPE,
+        Channel.ANGLES,
+        1.0,
+    )
+    out["var"] = [1.0, sigma**2, sigma**2, 1.0]
+    tracker, outcomes = tracked(out)
+    tracker.advance(int(times[-1]) + 400_000 * NS)
+    settled(tracker, outcomes, out)
+    assert all(np.isfinite(e["x"]).all() for e in tracker.take() if not isinstance(e, Tombstone))

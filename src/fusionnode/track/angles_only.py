@@ -92,7 +92,7 @@ def refine(tracklet: StructArray, x: F64, W: F64, model: Dynamics, most: int = 4
     rho = x[:3] - tracklet["site_r"][-1]
     distance = float(np.linalg.norm(rho))
     u = rho / distance
-    return Orbit(x, cov, float(chi2), dof, distance, float(np.sqrt(u @ cov[:3, :3] @ u)))
+    return Orbit(x, cov, float(chi2), dof, distance, float(np.sqrt(max(u @ cov[:3, :3] @ u, 0.0))))
 
 
 def three_of(tracklet: StructArray) -> StructArray:
@@ -170,6 +170,8 @@ def _gauss_ranges(t: F64, R: F64, L: F64) -> list[F64]:
             continue
         u = m / root.real**3
         c1, c3 = a1 + a1u * u, a3 + a3u * u
+        if c1 == 0.0 or c3 == 0.0:
+            continue
         rho = M @ np.array([-c1, 1.0, -c3]) / np.array([c1, -1.0, c3])
         if (rho > 0.0).all() and (rho < MOST_RANGE_M).all():
             out.append(rho)
