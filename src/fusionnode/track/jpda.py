@@ -147,7 +147,7 @@ def exact(row, slot, ln_ratio, n_rows, n_slots, beta, nothing):
         s = sequence[step]
         for e in range(start[s], start[s + 1]):
             last[row[edges[e]]] = step
-    room = 1_024
+    room = 64
     masks = np.empty(room, np.int64)
     weight = np.empty(room)
     layer = np.zeros(n_slots + 2, np.int64)  # where each step's sets begin
@@ -156,7 +156,8 @@ def exact(row, slot, ln_ratio, n_rows, n_slots, beta, nothing):
     weight[0] = 1.0
     target = np.empty(room, np.int64)  # where each transition leads, -1: nowhere
     steps = 0
-    table = np.full(2 * MOST_SETS, -1, np.int64)
+    # at most 2^rows sets at a track, and MOST_SETS: never more than half full
+    table = np.full(min(1 << min(n_rows + 1, 30), 2 * MOST_SETS), -1, np.int64)
     miss = np.empty(n_slots)
     hit = np.empty(row.shape[0])
     for step in range(n_slots):
