@@ -187,6 +187,7 @@ def solve_linear(arc: Linear, points: Points, spread: Spread, prior: Prior) -> S
     weight = np.where(has, 1.0, 0.0)
     expected = np.sqrt(plain**2 + s[passage] ** 2)
     wide = np.inf
+    moved = np.inf
     for iteration in range(MOST_ITERATIONS):
         y = arc.y - arc.design @ unknown
         scale = 1.4826 * float(np.median(np.abs(y / expected)[has]))
@@ -203,7 +204,8 @@ def solve_linear(arc: Linear, points: Points, spread: Spread, prior: Prior) -> S
         if step is None:
             return None
         unknown = unknown + step
-        if wide == 1.0 and iteration > 3 and np.max(np.abs(step) / np.sqrt(np.diag(covariance))) < SETTLED:
+        moved = float(np.max(np.abs(step) / np.sqrt(np.diag(covariance))))
+        if wide == 1.0 and iteration > 3 and moved < SETTLED:
             break
     y = arc.y - arc.design @ unknown
     sums, rms = _sums(
@@ -222,7 +224,7 @@ def solve_linear(arc: Linear, points: Points, spread: Spread, prior: Prior) -> S
         biases=b.reshape(k, BIASES),
         rms_sigma=rms,
         iterations=iteration + 1,
-        settled=bool(np.max(np.abs(step) / np.sqrt(np.diag(covariance))) < NEARLY_SETTLED),
+        settled=moved < NEARLY_SETTLED,
         kept=int(np.count_nonzero(weight > 0.5)) / max(int(np.count_nonzero(has)), 1),
     )
 
