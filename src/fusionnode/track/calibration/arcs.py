@@ -186,7 +186,8 @@ def solve_linear(arc: Linear, points: Points, spread: Spread, prior: Prior) -> S
     whole_prior[7:, 7:] = prior.information
     weight = np.where(has, 1.0, 0.0)
     expected = np.sqrt(plain**2 + s[passage] ** 2)
-    wide = moved = np.inf
+    wide = np.inf
+    moved = np.inf
     for iteration in range(MOST_ITERATIONS):
         y = arc.y - arc.design @ unknown
         scale = 1.4826 * float(np.median(np.abs(y / expected)[has]))

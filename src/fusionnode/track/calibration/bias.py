@@ -125,9 +125,9 @@ class BiasEstimator:
         sensors = np.unique(points.sensor)
         at = (sensors[:, None] * BIASES + np.arange(BIASES)).reshape(-1)
         value, covariance = self.joint()
-        outside = (
-            None if reference is None else (reference[0], np.asarray(np.linalg.inv(reference[1]), np.float64))
-        )
+        outside: tuple[F64, F64] | None = None
+        if reference is not None:
+            outside = reference[0], np.asarray(np.linalg.inv(reference[1]), np.float64)
         own = np.linalg.inv(covariance[np.ix_(at, at)])
         prior = Prior(own, value[at], self._limits.along_sigma_m_s2, outside)
         found = solve(points, x0, t0_ns, propagate, self.spread(), prior, self._limits.inertial)
