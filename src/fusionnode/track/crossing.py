@@ -86,6 +86,12 @@ class Bench:
         fitting = [c.t_ns for c in found if c.d2 <= least.d2 + _AS_GOOD]
         return least._replace(from_ns=min(fitting), to_ns=max(fitting))
 
+    def carried(self, orbit: Orbit, t_ns: int, rules: Rules) -> Orbit:
+        """What ``orbit`` is at ``t_ns``."""
+        self._put(0, orbit)
+        self._predict(np.array([0]), t_ns, rules)
+        return self._take(0)
+
     def closest(
         self,
         old: list[Orbit],

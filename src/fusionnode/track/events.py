@@ -19,6 +19,7 @@ from fusionnode.core import schema
 from fusionnode.core.types import ObjectEvent, Status
 from fusionnode.track.associate import Log, Measurements
 from fusionnode.track.coarse import refresh_coarse
+from fusionnode.track.coefficients import forget_cross
 from fusionnode.track.crossing import MOST_OLD, Bench, Crossing, Orbit
 from fusionnode.track.dynamics import MU
 from fusionnode.track.fever import WARM, Fever, heed, make_fever
@@ -36,6 +37,12 @@ LEAST_HITS = 12
 SETTLED_HITS = 12
 PATIENCE_NS = 60_000_000_000
 """A manoeuvre that has not shown by then is none that can be told."""
+AGREES = 10.64
+"""Chi-square of six degrees of freedom at 90 %."""
+WATCHED_NS = 900_000_000_000
+"""A track that has fitted this lately is being watched. After a longer while what does not fit is the error of its
+orbit, or a burn that nobody saw, and the track is not loosened: it finds its way, or its detections begin a new orbit.
+"""
 LOOSE_M = 300.0
 LOOSE_M_S = 10.0
 """Standard deviations of position and velocity that a track are given back when its innovations stop to fit."""
@@ -81,6 +88,8 @@ class Pending(NamedTuple):
     sensor: int
     nis: float | None
     dof: float | None
+    loosened: bool
+    """Whether the track was given back its freedom."""
 
 
 class EventWatch:
@@ -225,9 +234,10 @@ class EventWatch:
         if self._shared(sensor, t_ns):
             return
         old = self._anchor(slot)
-        if old is not None:
-            f.held[slot] = True
-            self._await(slot, old, old.t_ns, t_ns, sensor)
+        if old is None or t_ns - old.t_ns > WATCHED_NS:
+            return
+        f.held[slot] = True
+        self._await(slot, old, old.t_ns, t_ns, sensor, loosened=True)
         for i in range(6):
             p.P[slot, 7 * i] += LOOSE_M**2 if i < 3 else LOOSE_M_S**2
         p.beside[slot] = 0.0  # what the filter keeps beside it begins anew
@@ -251,7 +261,9 @@ class EventWatch:
             return None
         return Orbit(f.anchor_x[slot, k].copy(), f.anchor_cov[slot, k].copy(), int(f.anchor_ns[slot, k]))
 
-    def _await(self, slot: int, old: Orbit, from_ns: int, until_ns: int, sensor: int) -> None:
+    def _await(
+        self, slot: int, old: Orbit, from_ns: int, until_ns: int, sensor: int, *, loosened: bool = False
+    ) -> None:
         p, f = self._p, self.fever
         number = int(p.number[slot])
         if any(pending.number == number for pending in self._pending):
@@ -267,6 +279,7 @@ class EventWatch:
                 sensor,
                 float(f.nis[slot]) if hot else None,
                 float(f.dof[slot]) if hot else None,
+                loosened,
             )
         )
 
@@ -298,13 +311,33 @@ class EventWatch:
             event = self._manoeuvre(pending, slot, t_ns, rules)
             if event is not None:
                 out.append(event)
-            elif not late:
+            elif not self._calmed(pending, slot, rules, late):
                 kept.append(pending)
                 continue
             self.fever.held[slot] = False
             self.fever.anchor_ns[slot] = 0
         self._pending = kept
         return out
+
+    def _calmed(self, pending: Pending, slot: int, rules: Rules, late: bool) -> bool:
+        """Whether it is over, with nothing to tell. A track that is again where it was going takes up its orbit from
+        before the trouble. So does one whose trouble no change of velocity explains in time: it was the sensor's.
+        """
+        if not pending.loosened:
+            return late
+        p = self._p
+        now = self._orbit(slot)
+        before = self._bench.carried(pending.old, now.t_ns, rules)
+        apart = now.x - before.x
+        both = (now.P + before.P).reshape(6, 6)
+        if not late and float(apart @ np.linalg.solve(both, apart)) > AGREES:
+            return False
+        if np.trace(before.P.reshape(6, 6)[3:, 3:]) < np.trace(now.P.reshape(6, 6)[3:, 3:]):
+            p.x[slot], p.P[slot] = before.x, before.P
+            p.beside[slot] = 0.0
+            forget_cross(p.coefficients, slot)
+            refresh_coarse(p, slot)
+        return True
 
     def _manoeuvre(self, pending: Pending, slot: int, t_ns: int, rules: Rules) -> ObjectEvent | None:
         if self._shared(pending.sensor, t_ns):
@@ -610,8 +643,9 @@ class EventWatch:
                 sensor_of[sensor],
                 nis,
                 dof,
+                loosened,
             )
-            for number, x, P, t_ns, from_ns, until_ns, hits, sensor, nis, dof in state["pending"]
+            for number, x, P, t_ns, from_ns, until_ns, hits, sensor, nis, dof, loosened in state["pending"]
             if sensor in sensor_of
         ]
         self._troubles = [(t, sensor_of[s], n) for t, s, n in state["troubles"] if s in sensor_of]
