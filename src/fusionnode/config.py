@@ -264,7 +264,7 @@ class Tracking(_Model):
     confirm_revisits: Annotated[int, Field(ge=2, le=1000)] = 12
     tentative_limit_s: Seconds = 30.0
     coast_after_revisits: Positive = 5.0
-    coast_limit_s: Seconds = 43_200.0
+    coast_limit_s: Seconds = 172_800.0
     coast_publish_s: Seconds = 10.0
     drop_position_sigma_m: Positive = 100_000.0
     association: Literal["gnn", "jpda"] = "gnn"

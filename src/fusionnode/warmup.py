@@ -15,10 +15,14 @@ from fusionnode.core.refframes import EarthOrientation, enu_itrf, site_itrf
 from fusionnode.core.timescales import tai_ns_from_utc_text
 from fusionnode.core.types import DETECTION, Channel, Kind, LinkRecord, StructArray
 from fusionnode.pipeline import SECOND_NS, Pipeline
-from fusionnode.track.dynamics import MU, coarse_step, make, model
+from fusionnode.track import dynamics
+from fusionnode.track.calibration.orbit import rehearse as rehearse_arcs
+from fusionnode.track.coefficients import COLUMNS, forget_cross
+from fusionnode.track.dynamics import MU, coarse_step, make
 from fusionnode.track.engine_variants import make_engine
 from fusionnode.track.lanes import workspace
 from fusionnode.track.optical import rehearse
+from fusionnode.track.sensing import COLUMNS as MEASURED
 
 _STATION = """
 [node]
@@ -80,13 +84,16 @@ def _rehearse(config: Config, orientation: EarthOrientation) -> None:
     pipeline.tick(int(detections["t_meas_ns"][-1]) + 60 * SECOND_NS)
     pipeline.finish(int(detections["t_meas_ns"][-1]) + 61 * SECOND_NS)
     tracking = config.tracking
-    rehearse(workspace(), make(tracking, orientation, start), tracking.process_noise_psd_m2_s3)
+    model = make(tracking, orientation, start)
+    rehearse(workspace(), model, tracking.process_noise_psd_m2_s3)
+    rehearse_arcs(model, np.array([7.0e6, 0.0, 0.0, 0.0, 5.3e3, 5.3e3]), np.ones((2, MEASURED)))
+    forget_cross(np.zeros((2, COLUMNS)), 0)
 
 
 def _pass(config: Config, orientation: EarthOrientation, start_ns: int) -> StructArray:
     """Three objects, 700 m and 50 km apart, over all three sensors for twenty seconds, and a detection of nothing."""
     pole = orientation.pole(np.array([start_ns]))[0]
-    gravity = model(6, pole)
+    gravity = dynamics.model(6, pole)
     out = []
     for apart_m in (0.0, 700.0, 50_000.0):
         up = orientation.gcrf_to_itrf(np.array([start_ns]))[0].T @ site_itrf(_LAT, _LON, 0.0)

@@ -41,6 +41,15 @@ def records(path: Path) -> list[tuple[int, int, str]]:
     return sorted(out)
 
 
+def first_days(path: Path, days: float, folder: Path) -> Path:
+    """A file with the first ``days`` of a B3 file's records, in ``folder``."""
+    lines = records(path)
+    part = folder / path.name
+    kept = [line for t_ns, _, line in lines if t_ns - lines[0][0] <= days * 86_400 * NS]
+    part.write_bytes(gzip.compress("\n".join(kept).encode("ascii") + b"\n"))
+    return part
+
+
 def passes(times: list[tuple[int, int]]) -> list[tuple[int, int, int, int]]:
     """(first ns, last ns, sensor, records) of each pass in (TAI ns, sensor), in time order."""
     out: list[list[int]] = []

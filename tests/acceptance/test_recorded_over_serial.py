@@ -108,7 +108,7 @@ directory = "journal"
     out = tmp_path / "states.jsonl"
     from_file_summary: Any = process(observations, out=out)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    from_file = {(row["trackId"], row["epoch"], row["status"]): row for row in rows}
+    from_file = {(row["trackId"], row["epoch"], row["status"]): row for row in rows if "status" in row}
     assert len(from_file) > 0.9 * RECORDS
     assert set(from_file) == set(from_line)
     assert summary["sensors"] == from_file_summary["sensors"]

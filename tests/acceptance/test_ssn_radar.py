@@ -8,7 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from radar_truth import CONFIG, LONG_PASS, NS, PASS_GAP_NS, Topex, process, read_states, records, score
+from radar_truth import (
+    CONFIG,
+    LONG_PASS,
+    NS,
+    PASS_GAP_NS,
+    Topex,
+    first_days,
+    process,
+    read_states,
+    records,
+    score,
+)
 
 from fusionnode.codec.b3 import B3Decoder
 from fusionnode.config import load
@@ -61,8 +72,9 @@ def test_three_objects_in_one_feed_are_told_apart_as_well_as_alone(
     radar: Path, topex_run: Any, tmp_path: Path
 ) -> None:
     out = tmp_path / "states.jsonl"
-    process(*(radar / f for f in FILES), out=out)
-    times = [(t, sensor) for t, sensor, _ in records(radar / FILES[0])]
+    parts = [first_days(radar / f, 8.0, tmp_path) for f in FILES]
+    process(*parts, out=out)
+    times = [(t, sensor) for t, sensor, _ in records(parts[0])]
     together = score(read_states(out), times, Topex(radar))
     rms = np.array([s.rms_m for s in together])
     assert np.mean(rms < 2_000.0) >= 0.9

@@ -187,11 +187,11 @@ def test_a_state_with_a_field_that_is_wrong_is_refused(change):
 
 
 def test_a_state_of_an_older_node_is_taken_without_what_was_added():
-    older = {k: v for k, v in STATE.items() if k != "objectProbability"}
+    older = {k: v for k, v in STATE.items() if k not in ("existence", "objectProbability")}
     assert decode.live(b"state.a-000001", msgpack.packb(older)).body["objectProbability"] is None
 
 
-@pytest.mark.parametrize("key", [k for k in STATE if k != "objectProbability"])
+@pytest.mark.parametrize("key", [k for k in STATE if k not in ("existence", "objectProbability")])
 def test_a_state_with_a_field_missing_is_refused(key):
     with pytest.raises(Refused, match="malformed"):
         decode.live(TOPIC, msgpack.packb({k: v for k, v in STATE.items() if k != key}))

@@ -25,7 +25,7 @@ FIRST = 3
 
 
 def config() -> Config:
-    return station('dynamics = "zonal"', RADARS)
+    return station("", RADARS)
 
 
 def sky(radars: int, objects: int, seconds: int, rng: np.random.Generator) -> dict[int, StructArray]:

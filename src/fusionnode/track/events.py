@@ -56,6 +56,8 @@ SHARED_NS = 60_000_000_000
 SHARED = 0.34
 """More than one, and more than this share of a sensor's tracks in trouble at once: it is the sensor."""
 GRID_S = 30.0
+LOW_HITS = 30
+"""Hits from which on a track's perigee is believed: the orbits of the first seconds are not."""
 RISES_M = 10_000.0
 """A perigee or height that has risen so far above its limit may be told of again."""
 FALLS_M = 80_000.0
@@ -572,6 +574,8 @@ class EventWatch:
             height_sigma = float(np.sqrt(p.P[slot, [0, 7, 14]].sum()))
             if perigee > c.decay_height_m + RISES_M:
                 b.told[slot] = 0
+            elif p.hits[slot] < LOW_HITS:
+                continue
             elif not b.told[slot] & _TOLD_DECAY and perigee + CERTAIN * sigma < c.decay_height_m:
                 b.told[slot] |= _TOLD_DECAY
                 when = None if height < c.reentry_height_m else self._crossing_of(slot, rules, pole)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fusionnode.core.kernels import kernel
 from fusionnode.core.refframes import EARTH_RATE_RAD_S
+from fusionnode.core.types import Channel
 from fusionnode.track.dynamics import Dynamics, transit_lanes
 from fusionnode.track.filter import load_measurement, load_track
 from fusionnode.track.lanes import LANES, LEFT, TOTAL, X_LIN, H, X, Y, workspace
@@ -116,6 +117,14 @@ def observe(x: F64, z: F64, channels: U8) -> tuple[F64, F64]:
     y, h = np.empty((len(x), 4)), np.empty((len(x), 4, 6))
     _observe(_WORKSPACE, x, z, channels, y, h)
     return y, h
+
+
+def rehearse(model: Dynamics, at: F64, rows: F64) -> None:
+    """Run the kernels here: from state ``at`` (6,) at the reference time of ``model``, on measurements ``rows``
+    (n, COLUMNS).
+    """
+    flow = Orbit(model).flow(at, model.ref_ns, model.ref_ns + 10_000_000_000 * np.arange(len(rows)), 0.0)
+    observe(flow.x, rows, np.full(len(rows), int(Channel.ANGLES), np.uint8))
 
 
 def bias_columns(x: F64, z: F64, inertial: npt.NDArray[np.bool_]) -> F64:

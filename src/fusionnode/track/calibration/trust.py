@@ -103,6 +103,9 @@ LEAST_IN_VISIT = 3
 REVIEWS = 2
 """A sensor must be found wanting so many reviews running."""
 AGREE_RATIO = 2.0
+BEYOND_DOUBT = 8.0
+"""A ratio (they are counted up to 10) from which a sensor that others speak against is isolated, not only suspect:
+real radars have passes that are off by some sigma, and that is no lie."""
 ASTRAY_HITS = 10
 ASTRAY_PART = 0.3
 UNSUPPORTED = 0.05
@@ -227,7 +230,10 @@ class TrustKeeper:
         if fighting and not _friends(others, fighting):
             begun_ns = _begun_ns(others, fighting)
             backed = [o for o in fighting if _agrees_but_with(o, sensor, against, begun_ns)]
-            if len(backed) >= min(2, len(fighting)):
+            if (
+                len(backed) >= min(2, len(fighting))
+                and min(others[o].ratio for o in fighting) >= BEYOND_DOUBT
+            ):
                 return Trust.ISOLATED, REASON_DISAGREES
             return Trust.SUSPECT, REASON_DISAGREES
         total = judged.hits + judged.orphans
