@@ -31,10 +31,10 @@ from fusionnode.intake.measure import Measurer
 from fusionnode.intake.ordering import Ordering
 from fusionnode.intake.watch import SensorWatch
 from fusionnode.release.wire import Message, StreamEncoder
-from fusionnode.track import state as track_state
-from fusionnode.track.engine_variants import make_engine
-from fusionnode.track.rewind import Rewind
-from fusionnode.track.state import Restored
+from fusionnode.track.filtering.engine_variants import make_engine
+from fusionnode.track.past import state as track_state
+from fusionnode.track.past.rewind import Rewind
+from fusionnode.track.past.state import Restored
 from fusionnode.track.tracker import Tracker, merged
 
 SECOND_NS = 1_000_000_000

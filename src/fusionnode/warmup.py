@@ -15,14 +15,14 @@ from fusionnode.core.refframes import EarthOrientation, enu_itrf, site_itrf
 from fusionnode.core.timescales import tai_ns_from_utc_text
 from fusionnode.core.types import DETECTION, Channel, Kind, LinkRecord, StructArray
 from fusionnode.pipeline import SECOND_NS, Pipeline
-from fusionnode.track import dynamics
 from fusionnode.track.calibration.orbit import rehearse as rehearse_arcs
-from fusionnode.track.coefficients import COLUMNS, forget_cross
-from fusionnode.track.dynamics import MU, coarse_step, make
-from fusionnode.track.engine_variants import make_engine
+from fusionnode.track.filtering.engine_variants import make_engine
+from fusionnode.track.filtering.sensing import COLUMNS as MEASURED
+from fusionnode.track.initiation.optical import rehearse
 from fusionnode.track.lanes import workspace
-from fusionnode.track.optical import rehearse
-from fusionnode.track.sensing import COLUMNS as MEASURED
+from fusionnode.track.motion import dynamics
+from fusionnode.track.motion.coefficients import COLUMNS, forget_cross
+from fusionnode.track.motion.dynamics import MU, coarse_step, make
 
 _STATION = """
 [node]

@@ -37,7 +37,7 @@ from fusionnode.core.refframes import EarthOrientation
 from fusionnode.core.types import StructArray, Tombstone
 from fusionnode.intake.measure import Measurer
 from fusionnode.pipeline import load_catalogue
-from fusionnode.track.preview import Sighting
+from fusionnode.track.association.preview import Sighting
 from fusionnode.track.tracker import Tracker
 
 F64 = npt.NDArray[np.float64]

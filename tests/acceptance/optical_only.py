@@ -25,10 +25,10 @@ from fusionnode.core.refframes import EarthOrientation
 from fusionnode.core.timescales import tai_ns_from_utc_text
 from fusionnode.core.types import DETECTION, Channel, Kind, Status, StructArray
 from fusionnode.intake.measure import Measurer
-from fusionnode.track.admissible import bank_of
-from fusionnode.track.angles_only import solutions, the_one
-from fusionnode.track.dynamics import make
+from fusionnode.track.initiation.admissible import bank_of
+from fusionnode.track.initiation.angles_only import solutions, the_one
 from fusionnode.track.lanes import workspace
+from fusionnode.track.motion.dynamics import make
 from fusionnode.track.tracker import Tracker
 
 SECOND_NS = 1_000_000_000

@@ -131,7 +131,7 @@ def count() -> None:
     """In a process without compilation: print the operations of the pairs of one workspace, as JSON."""
     from bench_sky import Scene
 
-    from fusionnode.track import filter as ekf
+    from fusionnode.track.filtering import filter as ekf
     from fusionnode.track.lanes import LANES, workspace
 
     s = Scene(LANES)
@@ -194,7 +194,7 @@ def pairs_per_s(rounds: int = 7) -> float:
     """Predict and update of TRACKS tracks, best of several."""
     from bench_sky import Scene
 
-    from fusionnode.track.engine import NumbaEngine
+    from fusionnode.track.filtering.engine import NumbaEngine
 
     s, engine = Scene(TRACKS), NumbaEngine()
     best = np.inf

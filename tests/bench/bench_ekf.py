@@ -11,8 +11,8 @@ from bench_sky import SIGMA, Scene
 from plain_filterpy import PlainTrack, difference, seen, slope
 
 from fusionnode.core.refframes import enu_itrf
-from fusionnode.track.engine import NumbaEngine
-from fusionnode.track.engine_filterpy import FilterpyEngine
+from fusionnode.track.filtering.engine import NumbaEngine
+from fusionnode.track.filtering.engine_filterpy import FilterpyEngine
 
 OURS, ENGINE, PLAIN = "our kernels", "filterpy engine", "plain filterpy"
 _AT_LEAST_S = 0.2

@@ -12,9 +12,10 @@ from fusionnode.core.outcome import Outcomes
 from fusionnode.core.refframes import EarthOrientation, enu_itrf, site_itrf
 from fusionnode.core.types import DETECTION, Channel, Kind, StructArray
 from fusionnode.intake.measure import Measurer
-from fusionnode.track import associate, picture
-from fusionnode.track.dynamics import MU, coarse_step, model
-from fusionnode.track.sensing import COLUMNS
+from fusionnode.track import picture
+from fusionnode.track.association import associate
+from fusionnode.track.filtering.sensing import COLUMNS
+from fusionnode.track.motion.dynamics import MU, coarse_step, model
 from fusionnode_hil import wire
 
 F64 = npt.NDArray[np.float64]

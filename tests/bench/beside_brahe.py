@@ -25,10 +25,10 @@ from fusionnode.core.refframes import EarthOrientation, enu_itrf, site_itrf
 from fusionnode.core.timescales import tai_ns_from_utc_text
 from fusionnode.core.types import DETECTION, Channel, Kind
 from fusionnode.intake.measure import Measurer
-from fusionnode.track import associate
-from fusionnode.track.engine import NumbaEngine
+from fusionnode.track.association import associate
+from fusionnode.track.filtering.engine import NumbaEngine
+from fusionnode.track.filtering.sensing import COLUMNS
 from fusionnode.track.picture import make_picture
-from fusionnode.track.sensing import COLUMNS
 from fusionnode.track.tracker import Tracker
 
 F64 = npt.NDArray[np.float64]

@@ -24,7 +24,7 @@ from ratios import machine
 from fusionnode.config import Config, parse
 from fusionnode.core.outcome import Outcomes
 from fusionnode.core.types import DETECTION, Channel, Kind, Status, StructArray
-from fusionnode.track.engine import NumbaEngine
+from fusionnode.track.filtering.engine import NumbaEngine
 from fusionnode.track.tracker import Tracker
 
 F64 = npt.NDArray[np.float64]

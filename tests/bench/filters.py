@@ -7,9 +7,10 @@ from time import perf_counter
 import numpy as np
 from bench_sky import Scene, station
 
-from fusionnode.track import associate, picture
-from fusionnode.track.engine import Engine
-from fusionnode.track.engine_variants import kept_beside, make_engine
+from fusionnode.track import picture
+from fusionnode.track.association import associate
+from fusionnode.track.filtering.engine import Engine
+from fusionnode.track.filtering.engine_variants import kept_beside, make_engine
 
 TRACKS = 10_000
 ROUNDS = 5

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from filterpy.kalman import ExtendedKalmanFilter
 
-from fusionnode.track.dynamics import MU
+from fusionnode.track.motion.dynamics import MU
 
 F64 = npt.NDArray[np.float64]
 

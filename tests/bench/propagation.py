@@ -25,10 +25,10 @@ from peer_orbits import BALLISTIC, RADIATION, START_NS  # noqa: E402
 from conftest import shared_data_folder  # noqa: E402
 from fusionnode.config import Tracking  # noqa: E402
 from fusionnode.core.refframes import EarthOrientation  # noqa: E402
-from fusionnode.track import dynamics  # noqa: E402
-from fusionnode.track.filter import predict_slots  # noqa: E402
-from fusionnode.track.heaven import DAY_NS  # noqa: E402
+from fusionnode.track.filtering.filter import predict_slots  # noqa: E402
 from fusionnode.track.lanes import workspace  # noqa: E402
+from fusionnode.track.motion import dynamics  # noqa: E402
+from fusionnode.track.motion.heaven import DAY_NS  # noqa: E402
 from fusionnode_hil.truth import load  # noqa: E402
 
 NS = 1_000_000_000

@@ -24,11 +24,12 @@ from conftest import shared_data_folder  # noqa: E402
 from fusionnode.config import Tracking  # noqa: E402
 from fusionnode.core.refframes import EarthOrientation  # noqa: E402
 from fusionnode.core.types import MEASUREMENT, Channel, StructArray  # noqa: E402
-from fusionnode.track import associate, coefficients, dynamics  # noqa: E402
-from fusionnode.track.filter import predict_slots, try_pairs  # noqa: E402
-from fusionnode.track.heaven import DAY_NS  # noqa: E402
+from fusionnode.track.association import associate  # noqa: E402
+from fusionnode.track.filtering.filter import predict_slots, try_pairs  # noqa: E402
+from fusionnode.track.filtering.sensing import COLUMNS  # noqa: E402
 from fusionnode.track.lanes import workspace  # noqa: E402
-from fusionnode.track.sensing import COLUMNS  # noqa: E402
+from fusionnode.track.motion import coefficients, dynamics  # noqa: E402
+from fusionnode.track.motion.heaven import DAY_NS  # noqa: E402
 from fusionnode_hil.truth import Truth, load  # noqa: E402
 
 TRACKS, PASSES, LOOKS = 32, 12, 8

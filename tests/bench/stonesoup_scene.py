@@ -16,10 +16,10 @@ from stonesoup.types.detection import Detection
 
 from fusionnode.core.kernels import kernel
 from fusionnode.core.refframes import enu_itrf
-from fusionnode.track.dynamics import coarse_step
-from fusionnode.track.fit import fit_arc
+from fusionnode.track.filtering.sensing import COLUMNS
+from fusionnode.track.initiation.fit import fit_arc
 from fusionnode.track.lanes import workspace
-from fusionnode.track.sensing import COLUMNS
+from fusionnode.track.motion.dynamics import coarse_step
 
 F64 = npt.NDArray[np.float64]
 REACH = 1_500.0

@@ -20,7 +20,7 @@ from fusionnode import cli
 from fusionnode.core.clock import SystemClock
 from fusionnode.core.refframes import EarthOrientation, enu_itrf, site_itrf
 from fusionnode.record import state_file
-from fusionnode.track.dynamics import MU
+from fusionnode.track.motion.dynamics import MU
 from fusionnode_hil import wire
 
 CONFIG = """

@@ -10,7 +10,7 @@ from fusionnode.config import Config, parse
 from fusionnode.core.refframes import EarthOrientation, enu_itrf, site_itrf
 from fusionnode.core.timescales import tai_ns_from_utc_text
 from fusionnode.core.types import DETECTION, Channel, Kind, StructArray
-from fusionnode.track.dynamics import MU, coarse_step, model
+from fusionnode.track.motion.dynamics import MU, coarse_step, model
 
 NS = 1_000_000_000
 START_NS = tai_ns_from_utc_text("2025-09-01T00:00:00")

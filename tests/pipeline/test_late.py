@@ -13,8 +13,8 @@ from fusionnode.config import Config
 from fusionnode.core.refframes import EarthOrientation
 from fusionnode.core.types import Kind, StructArray
 from fusionnode.pipeline import Pipeline
-from fusionnode.track import rewind
-from fusionnode.track.checkpoint import own_arrays
+from fusionnode.track.past import rewind
+from fusionnode.track.past.checkpoint import own_arrays
 
 TIMES = np.arange(0.0, 100.0)
 END_NS = START_NS + 170 * NS

@@ -8,7 +8,7 @@ import numpy as np
 
 from fusionnode.config import Config, parse
 from fusionnode.core.types import MEASUREMENT, Channel, StructArray
-from fusionnode.track.dynamics import MU, coarse_step, model
+from fusionnode.track.motion.dynamics import MU, coarse_step, model
 
 NS = 1_000_000_000
 POLE = np.array([0.002, 0.0001, 1.0]) / np.linalg.norm([0.002, 0.0001, 1.0])

@@ -10,7 +10,7 @@ from scene import EARTH_RATE, GRAVITY, NS, circular
 from fusionnode.core.types import MEASUREMENT, Channel, StructArray
 from fusionnode.track.calibration.arcs import Points
 from fusionnode.track.calibration.orbit import Orbit
-from fusionnode.track.sensing import COLUMNS
+from fusionnode.track.filtering.sensing import COLUMNS
 
 START_NS = 1_700_000_000 * NS
 PLACES = ((21.6, -158.3), (-7.9, -14.4), (17.1, -61.8))

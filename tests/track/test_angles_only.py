@@ -16,11 +16,19 @@ from fusionnode.core.outcome import Outcomes
 from fusionnode.core.refframes import EarthOrientation
 from fusionnode.core.types import Channel, StructArray
 from fusionnode.intake.measure import Measurer
-from fusionnode.track.admissible import Region, bank_of
-from fusionnode.track.angles_only import gauss, gooding, is_possible, refine, solutions, the_one, three_of
-from fusionnode.track.attributable import attributable
-from fusionnode.track.kepler import kepler, lambert
+from fusionnode.track.initiation.admissible import Region, bank_of
+from fusionnode.track.initiation.angles_only import (
+    gauss,
+    gooding,
+    is_possible,
+    refine,
+    solutions,
+    the_one,
+    three_of,
+)
+from fusionnode.track.initiation.attributable import attributable
 from fusionnode.track.lanes import workspace
+from fusionnode.track.motion.kepler import kepler, lambert
 
 ARCSEC = np.radians(1 / 3600)
 GEO = np.concatenate(

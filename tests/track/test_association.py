@@ -8,9 +8,10 @@ from scene import GRAVITY, NS, FixedPole, circular, ephemeris, in_order, measure
 
 from fusionnode.core.outcome import Outcome, Outcomes
 from fusionnode.core.types import Status, StructArray, Tombstone
-from fusionnode.track import associate, picture, select
-from fusionnode.track.coarse import refresh_coarse
-from fusionnode.track.sensing import COLUMNS
+from fusionnode.track import picture
+from fusionnode.track.association import associate, select
+from fusionnode.track.association.coarse import refresh_coarse
+from fusionnode.track.filtering.sensing import COLUMNS
 from fusionnode.track.tracker import Tracker
 
 

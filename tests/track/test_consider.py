@@ -12,10 +12,12 @@ from test_kernels import RULES
 from fusionnode.config import ConfigError
 from fusionnode.core.outcome import Outcomes
 from fusionnode.core.types import MEASUREMENT, StructArray
-from fusionnode.track import associate, consider, picture
-from fusionnode.track.engine_filterpy import noise, observe, second_order, step
-from fusionnode.track.engine_variants import ConsideringEngine, kept_beside, make_engine
-from fusionnode.track.sensing import COLUMNS
+from fusionnode.track import picture
+from fusionnode.track.association import associate
+from fusionnode.track.filtering import consider
+from fusionnode.track.filtering.engine_filterpy import noise, observe, second_order, step
+from fusionnode.track.filtering.engine_variants import ConsideringEngine, kept_beside, make_engine
+from fusionnode.track.filtering.sensing import COLUMNS
 from fusionnode.track.tracker import Tracker
 
 OVERHEAD = circular(800e3, 60.0, -3.0)

@@ -10,9 +10,11 @@ from scene import GRAVITY, NS, measure, station
 from test_kernels import random_tracks
 
 from fusionnode.core.types import Channel
-from fusionnode.track import associate, definite, filter, lanes, picture
-from fusionnode.track.engine import NumbaEngine
-from fusionnode.track.sensing import COLUMNS
+from fusionnode.track import lanes, picture
+from fusionnode.track.association import associate
+from fusionnode.track.filtering import definite, filter
+from fusionnode.track.filtering.engine import NumbaEngine
+from fusionnode.track.filtering.sensing import COLUMNS
 
 RULES = picture.make_rules(station(), GRAVITY)
 OPEN = RULES._replace(gates=np.full(5, np.inf), may_drop=False)

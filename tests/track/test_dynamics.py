@@ -13,11 +13,13 @@ from scene import NS, circular, measure, station
 from fusionnode.config import ConfigError, Tracking
 from fusionnode.core.refframes import EarthOrientation
 from fusionnode.core.types import Channel
-from fusionnode.track import associate, coefficients, dynamics, gravity, heaven, lanes, picture
-from fusionnode.track.engine import NumbaEngine
-from fusionnode.track.engine_filterpy import FilterpyEngine
-from fusionnode.track.filter import load_track, predict_slots, try_pairs
-from fusionnode.track.sensing import COLUMNS
+from fusionnode.track import lanes, picture
+from fusionnode.track.association import associate
+from fusionnode.track.filtering.engine import NumbaEngine
+from fusionnode.track.filtering.engine_filterpy import FilterpyEngine
+from fusionnode.track.filtering.filter import load_track, predict_slots, try_pairs
+from fusionnode.track.filtering.sensing import COLUMNS
+from fusionnode.track.motion import coefficients, dynamics, gravity, heaven
 from fusionnode_hil.truth import load
 
 DAY_S = 86_400.0

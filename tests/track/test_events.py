@@ -8,7 +8,7 @@ from scene import NS, FixedPole, circular, ephemeris, in_order, measure, station
 
 from fusionnode.core.outcome import Outcomes
 from fusionnode.core.types import ObjectEvent, StructArray, Tombstone
-from fusionnode.track.dynamics import MU
+from fusionnode.track.motion.dynamics import MU
 from fusionnode.track.tracker import Tracker
 
 OVERHEAD = circular(800e3, 60.0, -3.0)

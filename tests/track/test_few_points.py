@@ -8,7 +8,7 @@ from scene import GRAVITY, NS, FixedPole, circular, ephemeris, measure, site, st
 
 from fusionnode.core.outcome import Outcomes
 from fusionnode.core.types import Channel, Status, StructArray
-from fusionnode.track.initiate import from_one, from_two
+from fusionnode.track.initiation.initiate import from_one, from_two
 from fusionnode.track.lanes import workspace
 from fusionnode.track.tracker import Tracker
 

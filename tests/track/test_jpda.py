@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from fusionnode.track import jpda
-from fusionnode.track.cluster import MOST_DENSE, assign, assigned, clusters_of
+from fusionnode.track.association import jpda
+from fusionnode.track.association.cluster import MOST_DENSE, assign, assigned, clusters_of
 
 
 def graph(n_rows: int, n_slots: int, density: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,11 +7,12 @@ import pytest
 from scene import GRAVITY, NS, measure, station
 
 from fusionnode.core.types import Channel
-from fusionnode.track import associate, picture
-from fusionnode.track.dynamics import coarse_step
-from fusionnode.track.engine import Engine, NumbaEngine
-from fusionnode.track.engine_filterpy import FilterpyEngine, acceleration
-from fusionnode.track.sensing import COLUMNS
+from fusionnode.track import picture
+from fusionnode.track.association import associate
+from fusionnode.track.filtering.engine import Engine, NumbaEngine
+from fusionnode.track.filtering.engine_filterpy import FilterpyEngine, acceleration
+from fusionnode.track.filtering.sensing import COLUMNS
+from fusionnode.track.motion.dynamics import coarse_step
 
 RULES = picture.make_rules(station(), GRAVITY)
 ALL = int(Channel.RANGE | Channel.ANGLES | Channel.RANGE_RATE)

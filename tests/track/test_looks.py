@@ -9,10 +9,10 @@ from scene import NS, FixedPole, circular, ephemeris, in_order, measure, station
 from fusionnode.config import ConfigError
 from fusionnode.core.outcome import Outcomes
 from fusionnode.core.types import Status, StructArray, Tombstone
-from fusionnode.track.fit import consensus
-from fusionnode.track.looks import LEARNT, LN_CLUTTER, clutter_density, detection_probability
-from fusionnode.track.near import around, make_cells, remember
-from fusionnode.track.sensing import COLUMNS
+from fusionnode.track.association.looks import LEARNT, LN_CLUTTER, clutter_density, detection_probability
+from fusionnode.track.filtering.sensing import COLUMNS
+from fusionnode.track.initiation.fit import consensus
+from fusionnode.track.initiation.near import around, make_cells, remember
 from fusionnode.track.tracker import Tracker
 
 OVERHEAD = circular(800e3, 60.0, -3.0)

@@ -11,10 +11,12 @@ from test_kernels import RULES, random_tracks
 
 from fusionnode.core.outcome import Outcomes
 from fusionnode.core.types import StructArray, Tombstone
-from fusionnode.track import associate, modes, picture
-from fusionnode.track.engine import NumbaEngine
-from fusionnode.track.engine_filterpy import noise
-from fusionnode.track.engine_variants import ModesEngine
+from fusionnode.track import picture
+from fusionnode.track.association import associate
+from fusionnode.track.filtering import modes
+from fusionnode.track.filtering.engine import NumbaEngine
+from fusionnode.track.filtering.engine_filterpy import noise
+from fusionnode.track.filtering.engine_variants import ModesEngine
 from fusionnode.track.tracker import Tracker
 
 SWITCH = np.array([[0.97, 0.03], [0.05, 0.95]])

@@ -12,9 +12,9 @@ from scene import NS, FixedPole, circular, ephemeris, in_order, measure, site, s
 
 from fusionnode.core.outcome import Outcomes
 from fusionnode.core.types import MEASUREMENT, Channel, Status, StructArray, Tombstone
-from fusionnode.track.dynamics import MU
+from fusionnode.track.initiation.tracklets import Former, smooth
+from fusionnode.track.motion.dynamics import MU
 from fusionnode.track.tracker import Tracker
-from fusionnode.track.tracklets import Former, smooth
 
 ARCSEC = float(np.radians(1 / 3600))
 TELESCOPE = 2

@@ -13,7 +13,7 @@ from fusionnode.track.calibration.arcs import Points
 from fusionnode.track.calibration.bias import BiasEstimator, Limits
 from fusionnode.track.calibration.correct import corrected, uncorrected
 from fusionnode.track.calibration.orbit import Orbit
-from fusionnode.track.sensing import COLUMNS
+from fusionnode.track.filtering.sensing import COLUMNS
 
 ASSUMED = np.array([15.0, 3e-4, 3e-4])
 PRIOR = np.array([300.0, 2e-3, 2e-3, 3e-3])

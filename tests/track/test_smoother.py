@@ -13,9 +13,9 @@ from test_definite import sound
 from fusionnode.cli.spool import Spool, cannot_smooth
 from fusionnode.core.outcome import Outcomes
 from fusionnode.core.types import Status, StructArray
-from fusionnode.track.dynamics import Dynamics
-from fusionnode.track.engine_filterpy import noise
-from fusionnode.track.smoother import smooth_backwards, smooth_measurements, smooth_states
+from fusionnode.track.filtering.engine_filterpy import noise
+from fusionnode.track.filtering.smoother import smooth_backwards, smooth_measurements, smooth_states
+from fusionnode.track.motion.dynamics import Dynamics
 from fusionnode.track.tracker import Tracker
 
 OVERHEAD = circular(800e3, 60.0, -3.0)
@@ -117,7 +117,7 @@ def test_a_state_set_anew_ends_the_run_before_it() -> None:
 def test_states_of_a_long_run_are_smoothed_in_pieces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     states, _ = pass_with_a_coast()
     whole = smooth_states(states, held, PSD)
-    monkeypatch.setattr("fusionnode.track.smoother.BLOCK", 40)
+    monkeypatch.setattr("fusionnode.track.filtering.smoother.BLOCK", 40)
     pieces = smooth_states(states, held, PSD)
     np.testing.assert_array_equal(pieces["x"], whole["x"])
     np.testing.assert_array_equal(pieces["P"], whole["P"])

@@ -12,7 +12,7 @@ from fusionnode.config import Config
 from fusionnode.core.outcome import Outcomes
 from fusionnode.core.types import ObjectEvent, Status, StructArray, Tombstone
 from fusionnode.record.state_file import decode, encode
-from fusionnode.track.state import export_state, import_state
+from fusionnode.track.past.state import export_state, import_state
 from fusionnode.track.tracker import Event, Tracker
 
 TIMES = np.arange(0.0, 120.0)

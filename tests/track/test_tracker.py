@@ -10,7 +10,7 @@ from scene import NS, FixedPole, circular, ephemeris, in_order, measure, station
 
 from fusionnode.core.outcome import Outcome, Outcomes
 from fusionnode.core.types import Channel, Status, StructArray, Tombstone
-from fusionnode.track.engine_filterpy import FilterpyEngine
+from fusionnode.track.filtering.engine_filterpy import FilterpyEngine
 from fusionnode.track.tracker import Tracker
 
 TIMES = np.arange(0.0, 120.0)

@@ -14,13 +14,13 @@ from test_kernels import RULES, random_tracks
 from fusionnode.config import ConfigError
 from fusionnode.core.outcome import Outcome, Outcomes
 from fusionnode.core.types import MEASUREMENT, Channel, Status
-from fusionnode.track import associate
-from fusionnode.track.dynamics import step_length
-from fusionnode.track.engine import NumbaEngine
-from fusionnode.track.engine_filterpy import noise, observe, step
-from fusionnode.track.engine_variants import UnscentedEngine, make_engine
+from fusionnode.track.association import associate
+from fusionnode.track.filtering.engine import NumbaEngine
+from fusionnode.track.filtering.engine_filterpy import noise, observe, step
+from fusionnode.track.filtering.engine_variants import UnscentedEngine, make_engine
+from fusionnode.track.filtering.unscented import ALPHA, BETA, KAPPA
+from fusionnode.track.motion.dynamics import step_length
 from fusionnode.track.tracker import Tracker
-from fusionnode.track.unscented import ALPHA, BETA, KAPPA
 
 OVERHEAD = circular(800e3, 60.0, -3.0)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fusionnode.core.types import TRACK_STATE, StructArray
-from fusionnode.track.smoother import BLOCK, DailyDynamics, smooth_in_place
+from fusionnode.track.filtering.smoother import BLOCK, DailyDynamics, smooth_in_place
 
 if TYPE_CHECKING:
     from fusionnode.config import Config

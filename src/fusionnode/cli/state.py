@@ -25,7 +25,7 @@ def show(args: argparse.Namespace) -> int:
     from fusionnode.cli.report import print_summary
     from fusionnode.core import timescales
     from fusionnode.record import state_file
-    from fusionnode.track import state as track_state
+    from fusionnode.track.past import state as track_state
 
     path = args.file / state_file.NAME if args.file.is_dir() else args.file
     state, data = state_file.read(path)

@@ -7,9 +7,9 @@ import numpy.typing as npt
 from scipy.stats import chi2
 
 from fusionnode.core.types import Status
-from fusionnode.track.coarse import refresh_all, refresh_coarse, tracks_within
-from fusionnode.track.engine import Engine
-from fusionnode.track.initiate import NewOrbit
+from fusionnode.track.association.coarse import refresh_all, refresh_coarse, tracks_within
+from fusionnode.track.filtering.engine import Engine
+from fusionnode.track.initiation.initiate import NewOrbit
 from fusionnode.track.picture import RING, Picture, Rules
 
 GATE = float(chi2.ppf(0.9999, 6))

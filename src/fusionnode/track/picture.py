@@ -14,10 +14,10 @@ from scipy.stats import chi2
 from fusionnode.config import Config
 from fusionnode.core.kernels import kernel
 from fusionnode.core.types import MAX_SENSORS, TRACK_STATE, Status, StructArray
-from fusionnode.track.coefficients import COLUMNS
-from fusionnode.track.dynamics import Dynamics
-from fusionnode.track.looks import LEARNT, Looks, make_looks
-from fusionnode.track.noise import hear, noise_memory
+from fusionnode.track.association.looks import LEARNT, Looks, make_looks
+from fusionnode.track.filtering.noise import hear, noise_memory
+from fusionnode.track.motion.coefficients import COLUMNS
+from fusionnode.track.motion.dynamics import Dynamics
 
 NEVER = np.iinfo(np.int64).max
 RING = 8

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fusionnode.core.types import Status
-from fusionnode.track.coarse import refresh_coarse
-from fusionnode.track.coefficients import COLUMNS
-from fusionnode.track.noise import forget
+from fusionnode.track.association.coarse import refresh_coarse
+from fusionnode.track.filtering.noise import forget
+from fusionnode.track.motion.coefficients import COLUMNS
 from fusionnode.track.picture import NEVER, Picture
 
 

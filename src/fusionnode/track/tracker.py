@@ -22,8 +22,7 @@ from fusionnode.core.types import (
     StructArray,
     Tombstone,
 )
-from fusionnode.track import coefficients, dynamics
-from fusionnode.track.associate import (
+from fusionnode.track.association.associate import (
     Log,
     Measurements,
     Room,
@@ -35,22 +34,27 @@ from fusionnode.track.associate import (
     scan_end,
     weigh,
 )
-from fusionnode.track.attributable import sighted
+from fusionnode.track.association.cluster import assigned, clusters_of
+from fusionnode.track.association.coarse import coast_on, refresh_coarse
+from fusionnode.track.association.jpda import share_out
+from fusionnode.track.association.looks import note_begun, note_false
+from fusionnode.track.association.misses import end_look
+from fusionnode.track.association.preview import Sighting, sight
+from fusionnode.track.association.select import pairs_of_scan
 from fusionnode.track.calibration.front import SensorTruth
-from fusionnode.track.cluster import assigned, clusters_of
-from fusionnode.track.coarse import coast_on, refresh_coarse
-from fusionnode.track.dynamics import Dynamics
-from fusionnode.track.engine import Engine
-from fusionnode.track.engine_variants import kept_beside, make_engine
-from fusionnode.track.events import EventWatch
-from fusionnode.track.heaven import Earth, middle_of_day
+from fusionnode.track.events.watch import EventWatch
+from fusionnode.track.filtering.engine import Engine
+from fusionnode.track.filtering.engine_variants import kept_beside, make_engine
+from fusionnode.track.filtering.sensing import COLUMNS, FIRST_COLUMN
 from fusionnode.track.identity import are_one, continued_by, double_of, is_sharp, recent_hits
-from fusionnode.track.initiate import Initiator, NewOrbit, can_initiate
-from fusionnode.track.jpda import share_out
+from fusionnode.track.initiation.attributable import sighted
+from fusionnode.track.initiation.initiate import Initiator, NewOrbit, can_initiate
+from fusionnode.track.initiation.optical import OpticalInitiator, Start
+from fusionnode.track.initiation.tracklets import Tracklet
 from fusionnode.track.lanes import workspace
-from fusionnode.track.looks import note_begun, note_false
-from fusionnode.track.misses import end_look
-from fusionnode.track.optical import OpticalInitiator, Start
+from fusionnode.track.motion import coefficients, dynamics
+from fusionnode.track.motion.dynamics import Dynamics
+from fusionnode.track.motion.heaven import Earth, middle_of_day
 from fusionnode.track.picture import (
     NEVER,
     due_slots,
@@ -61,11 +65,7 @@ from fusionnode.track.picture import (
     report,
     touch,
 )
-from fusionnode.track.preview import Sighting, sight
 from fusionnode.track.roster import Roster
-from fusionnode.track.select import pairs_of_scan
-from fusionnode.track.sensing import COLUMNS, FIRST_COLUMN
-from fusionnode.track.tracklets import Tracklet
 
 CHUNK = 4096
 Z_SITE_R, Z_LOS, Z_RANGE, Z_VAR = (FIRST_COLUMN + i for i in (0, 6, 15, 17))

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from fusionnode.core.kernels import kernel
 from fusionnode.core.refframes import EARTH_RATE_RAD_S
 from fusionnode.core.types import MEASUREMENT, Channel, StructArray
-from fusionnode.track.sensing import COLUMNS, FIRST_COLUMN
+from fusionnode.track.filtering.sensing import COLUMNS, FIRST_COLUMN
 
 F64 = npt.NDArray[np.float64]
 

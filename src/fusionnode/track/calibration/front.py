@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fusionnode.config import Config, Sensor
 from fusionnode.core.types import Channel, KnownObject, StructArray
-from fusionnode.track.associate import Log, Measurements, Room
+from fusionnode.track.association.associate import Log, Measurements, Room
 from fusionnode.track.calibration.bias import BiasEstimator, Limits
 from fusionnode.track.calibration.collect import Collector
 from fusionnode.track.calibration.correct import corrected, uncorrected
@@ -23,10 +23,10 @@ from fusionnode.track.calibration.noise import NoiseKeeper
 from fusionnode.track.calibration.orbit import Orbit
 from fusionnode.track.calibration.tally import copy_of, make_tally, note_refused, note_updates
 from fusionnode.track.calibration.trust import Criteria, Evidence, Trust, TrustKeeper
-from fusionnode.track.dynamics import Dynamics
+from fusionnode.track.filtering.sensing import COLUMNS, FIRST_COLUMN
 from fusionnode.track.lanes import workspace
+from fusionnode.track.motion.dynamics import Dynamics
 from fusionnode.track.picture import Picture
-from fusionnode.track.sensing import COLUMNS, FIRST_COLUMN
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]

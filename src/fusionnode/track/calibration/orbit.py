@@ -10,10 +10,10 @@ import numpy.typing as npt
 from fusionnode.core.kernels import kernel
 from fusionnode.core.refframes import EARTH_RATE_RAD_S
 from fusionnode.core.types import Channel
-from fusionnode.track.dynamics import Dynamics, transit_lanes
-from fusionnode.track.filter import load_measurement, load_track
+from fusionnode.track.filtering.filter import load_measurement, load_track
+from fusionnode.track.filtering.sensing import COLUMNS, FIRST_COLUMN, linearise_lanes
 from fusionnode.track.lanes import LANES, LEFT, TOTAL, X_LIN, H, X, Y, workspace
-from fusionnode.track.sensing import COLUMNS, FIRST_COLUMN, linearise_lanes
+from fusionnode.track.motion.dynamics import Dynamics, transit_lanes
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from fusionnode.core.kernels import kernel
 from fusionnode.core.types import Channel
-from fusionnode.track.filter import load_measurement, load_track
+from fusionnode.track.filtering.filter import load_measurement, load_track
+from fusionnode.track.filtering.sensing import linearise_lanes
 from fusionnode.track.lanes import LANES, LEFT, VAR, X_LIN, H, X, Y
-from fusionnode.track.sensing import linearise_lanes
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]

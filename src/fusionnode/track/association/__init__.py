@@ -1,0 +1,1 @@
+"""Whose measurement is it?"""

@@ -1,0 +1,1 @@
+"""What a measurement says of a state."""

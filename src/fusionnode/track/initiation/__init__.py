@@ -1,0 +1,1 @@
+"""From measurements of nothing known to tracks."""

@@ -1,0 +1,1 @@
+"""What the tracker was, kept: for late measurements, and for the next run."""
