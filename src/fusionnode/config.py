@@ -211,7 +211,7 @@ class Tracking(_Model):
     ``gravity_degree``, Moon, Sun, air and sunlight, with tides of the solid Earth and relativity unless switched off.
     ``ballistic_m2_kg`` (drag coefficient times area over mass) and ``srp_m2_kg`` (radiation coefficient times area over
     mass) are those of an object of which nothing better is known. ``accel_noise_psd_m2_s3`` is what the dynamics leave
-    out; unless given, 3e-6 for ``zonal`` and 1e-11 for ``full``.
+    out; unless given, 3e-6 for ``zonal``, 1e-11 for ``full``, and 1e-13 where both coefficients are estimated.
 
     ``estimate`` names the coefficients to be estimated beside each track's state, from the values above with the sigmas
     here; they wander by ``coefficient_walk_per_day`` of these in a day.
@@ -312,7 +312,9 @@ class Tracking(_Model):
         """``accel_noise_psd_m2_s3``, or what the chosen dynamics leave out."""
         if self.accel_noise_psd_m2_s3 is not None:
             return self.accel_noise_psd_m2_s3
-        return {"zonal": 3.0e-6, "full": 1.0e-11}[self.dynamics]
+        if self.dynamics == "zonal":
+            return 3.0e-6
+        return 1.0e-13 if len(set(self.estimate)) == 2 else 1.0e-11
 
 
 class Calibration(_Model):

@@ -45,6 +45,8 @@ MOST_RMS_M = 15.0
 MOST_PREDICTED_M = 300.0
 MOST_EPOCHS = 0.9
 PREDICTED_H = 6.0
+USUAL = ["estimate = ['ballistic', 'srp']", "ballistic_sigma_m2_kg = 0.01", "srp_sigma_m2_kg = 0.01"]
+"""What [tracking] has unless told otherwise: most of what is not known of these satellites is their drag and sunlight."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def main() -> int:
     if not folder.is_dir():
         print(f"no real data at {folder}: set FUSIONNODE_DATA", file=sys.stderr)
         return 1
-    config = station("\n".join(["coast_publish_s = 600.0", *given.tracking]), given.revisit_s)
+    config = station("\n".join(["coast_publish_s = 600.0", *(given.tracking or USUAL)]), given.revisit_s)
     low, high = bounds(given.seeds)
     print(f"{given.seeds} seeds, {given.hours:g} h, a look every {given.revisit_s:g} s;", end=" ")
     print(f"NEES bounds {low:.2f} to {high:.2f}")
