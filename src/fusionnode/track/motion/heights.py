@@ -31,10 +31,10 @@ def perigee_m(x: F64) -> F64:
     Astrodynamics, section 2.4).
     """
     r, v = x[:, :3], x[:, 3:]
-    distance = np.linalg.norm(r, axis=1)
-    h2 = (np.cross(r, v) ** 2).sum(axis=1)
-    e = np.cross(v, np.cross(r, v)) / MU - r / distance[:, None]
-    return np.asarray(h2 / MU / (1.0 + np.linalg.norm(e, axis=1)))
+    r2, v2, rv = (np.einsum("ni,ni->n", a, b) for a, b in ((r, r), (v, v), (r, v)))
+    h2 = r2 * v2 - rv * rv
+    e2 = 1.0 + (v2 - 2.0 * MU / np.sqrt(r2)) * h2 / MU**2
+    return np.asarray(h2 / MU / (1.0 + np.sqrt(np.maximum(e2, 0.0))))
 
 
 def perigee_sigma_m(x: F64, P: F64) -> float:
