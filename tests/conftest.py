@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from fusionnode.core.refframes import EarthOrientation
+
+# The same examples in every run: a test that fails can be run again. Other ones: --hypothesis-profile=default.
+settings.register_profile("fixed", derandomize=True)
+settings.load_profile("fixed")
 
 
 def shared_data_folder() -> Path:

@@ -23,13 +23,13 @@ START = np.array([7.2e6, 0.0, 0.0, 0.0, 6.0e3, 4.4e3])
 
 
 def sound(P: np.ndarray) -> bool:
-    """Whether P (36,) is finite, symmetric to the bit, and its correlations have a Cholesky factor."""
+    """Whether P (36,) is finite, symmetric to the bit, and its correlations have a Cholesky factor, to rounding."""
     square = P.reshape(6, 6)
     if not np.isfinite(square).all() or not (square == square.T).all() or not (np.diag(square) > 0).all():
         return False
     sigma = np.sqrt(np.diag(square))
     try:
-        np.linalg.cholesky(square / np.outer(sigma, sigma))
+        np.linalg.cholesky(square / np.outer(sigma, sigma) + 1e-14 * np.eye(6))
     except np.linalg.LinAlgError:
         return False
     return True
