@@ -176,6 +176,11 @@ def restore(pipeline: Pipeline, config: Config, now_ns: int, log: Log) -> bytes 
     return data
 
 
+def tell_events(pipeline: Pipeline, log: Log) -> None:
+    """Let the operator know what happens to objects, one line each."""
+    pipeline.on_event = lambda event: log("object_event", **pipeline.encoder.event_fields(event))
+
+
 def restore_as_then(pipeline: Pipeline, journal: Path, meta: Meta) -> None:
     """Take up the state that a journal's run went on from.
 
@@ -282,7 +287,7 @@ def run(
                 on_alarm=lambda text: log("journal_stopped", text=text),
             )
             stack.callback(journal.close)
-        pipeline.on_event = lambda event: log("event", **pipeline.encoder.event_fields(event))
+        tell_events(pipeline, log)
         node = Node(config, clock, pipeline, outlet, journal, log, saver)
         code = node.run(wake, debug=debug)
         if saver is not None:

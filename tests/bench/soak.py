@@ -2,16 +2,20 @@
 
     python tests/bench/soak.py [--hours 24] [--objects 1000]
 
-Objects in low orbits (500 to 1,500 km) are seen by four surveillance radars around the Earth whenever they are more
+Objects in low orbits (500 to 1,500 km) are seen by six surveillance radars around the Earth whenever they are more
 than 10 degrees above the horizon, once in `--revisit` seconds, with noise, with one detection in twenty lost and one
-false one a scan. Nothing is known of them before. Each hour one line: resident memory, tracks, records a second.
+false one a scan. Nothing is known of them before. Ticks are journalled, and the state is saved once in a simulated
+minute, as the daemon does. Each hour one line: resident memory, descriptors and threads of this process, tracks,
+records a second.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,13 +24,16 @@ import numpy as np
 from fusionnode.config import parse
 from fusionnode.core.refframes import EarthOrientation, enu_itrf, site_itrf
 from fusionnode.core.timescales import tai_ns_from_utc_text
-from fusionnode.core.types import DETECTION, Channel, Kind, ObjectEvent, StructArray
+from fusionnode.core.types import DETECTION, Channel, Kind, LinkRecord, ObjectEvent, StructArray
 from fusionnode.pipeline import Pipeline
+from fusionnode.record.entries import Meta
+from fusionnode.record.journal import Journal, segments
+from fusionnode.record.state_file import NAME, Saver
 from fusionnode.track.motion.dynamics import MU, coarse_step, model
 
 NS = 1_000_000_000
 START_NS = tai_ns_from_utc_text("2025-09-01T00:00:00")
-SITES = ((45.0, 10.0), (-30.0, 115.0), (38.0, -120.0), (64.0, -20.0))
+SITES = ((45.0, 10.0), (-30.0, 115.0), (38.0, -120.0), (64.0, -20.0), (2.0, -60.0), (9.0, 165.0))
 SIGMA_M, SIGMA_RAD, SIGMA_M_S = 15.0, 1e-4, 0.3
 LOST, LOWEST_RAD, FARTHEST_M = 0.05, np.radians(10.0), 3.5e6
 STATION = """
@@ -121,6 +128,43 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def held() -> str:
+    """Resident memory in MB, descriptors and threads of this process."""
+    numbers = (len(list(Path(f"/proc/self/{what}").iterdir())) for what in ("fd", "task"))
+    return f"{resident_bytes() / 1e6:11.1f}  {'  '.join(f'{n:7d}' for n in numbers)}"
+
+
+class Recorder:
+    """What the daemon keeps besides: a journal of what came and of ticks, and the state once in a minute."""
+
+    def __init__(self, folder: Path, pipeline: Pipeline) -> None:
+        none = hashlib.sha256(b"").hexdigest()
+        meta = Meta("soak", "soak", START_NS, none, none)
+        self._folder = folder / "journal"
+        self._journal = Journal(self._folder, meta)
+        self._saver = Saver(folder / NAME, lambda text: print(f"state not saved: {text}"))
+        self._pipeline = pipeline
+        self._save_at_ns = START_NS
+
+    def note(self, detections: StructArray, t_ns: int) -> None:
+        """One step's input, and its tick."""
+        self._journal.append_bytes([LinkRecord(t_ns, "radars", detections.tobytes())])
+        self._journal.append_tick(t_ns)
+        if t_ns >= self._save_at_ns and not self._saver.busy:
+            self._save_at_ns = t_ns + 60 * NS
+            self._saver.save(self._pipeline.export_state())
+
+    def prune(self) -> None:
+        """Delete the segments that are done with, as an operator does."""
+        for path in segments(self._folder)[:-1]:
+            path.unlink()
+
+    def close(self) -> None:
+        """End."""
+        self._saver.close()
+        self._journal.close()
+
+
 def main() -> None:
     """Run, one line an hour."""
     parser = argparse.ArgumentParser(
@@ -130,38 +174,48 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=1_000)
     parser.add_argument("--revisit", type=float, default=10.0)
     args = parser.parse_args()
-    config = parse(STATION.replace("REVISIT", str(args.revisit)), Path("soak.toml"))
-    sky = Sky(args.objects)
+    with tempfile.TemporaryDirectory() as folder:
+        soak(Path(folder), args.hours, args.objects, args.revisit)
+
+
+def soak(folder: Path, hours: int, objects: int, revisit_s: float) -> None:
+    """The run itself, with its files in ``folder``."""
+    config = parse(STATION.replace("REVISIT", str(revisit_s)), Path("soak.toml"))
+    sky = Sky(objects)
     pipeline = Pipeline(config, stream_epoch="soak", orientation=EarthOrientation())
+    recorder = Recorder(folder, pipeline)
     kinds: dict[str, int] = {}
 
     def note(event: ObjectEvent) -> None:
         kinds[event.kind] = kinds.get(event.kind, 0) + 1
 
     pipeline.on_event = note
-    print("hour  resident_MB  tracks  coasting  begun  records  records/s  messages  events")
+    print("hour  resident_MB   files  threads  tracks  coasting  begun  records  records/s  messages  events")
     t_ns = START_NS
-    for hour in range(1, args.hours + 1):
+    for hour in range(1, hours + 1):
         records = messages = 0
         spent = 0.0
-        for _ in range(round(3_600 / args.revisit)):
-            t_ns += round(args.revisit * NS)
-            sky.step(args.revisit)
+        for _ in range(round(3_600 / revisit_s)):
+            t_ns += round(revisit_s * NS)
+            sky.step(revisit_s)
             detections = sky.seen(t_ns)
+            recorder.note(detections, t_ns)
             start = time.perf_counter()
             pipeline.feed_detections(detections)
             messages += len(pipeline.tick(t_ns + 2 * NS))
             spent += time.perf_counter() - start
             records += len(detections)
         gc.collect()
+        recorder.prune()
         summary = pipeline.summary()
         tracks = summary["tracks"]
         assert isinstance(tracks, dict)
         print(
-            f"{hour:4d}  {resident_bytes() / 1e6:11.1f}  {tracks['confirmed']:6d}  {tracks['coasting']:8d}  "
+            f"{hour:4d}  {held()}  {tracks['confirmed']:6d}  {tracks['coasting']:8d}  "
             f"{summary['tracks_begun']:5}  {records:7d}  {records / spent:9.0f}  {messages:8d}  {kinds}",
             flush=True,
         )
+    recorder.close()
 
 
 if __name__ == "__main__":

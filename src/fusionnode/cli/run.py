@@ -36,17 +36,18 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def log_text(event: str, **fields: object) -> None:
+def log_text(event: str, /, **fields: object) -> None:
     """``fusionnode: event key=value ...``."""
     words = [event, *(f"{key}={_shown(value)}" for key, value in fields.items())]
     _write(f"fusionnode: {' '.join(words)}")
 
 
-def log_json(event: str, **fields: object) -> None:
+def log_json(event: str, /, **fields: object) -> None:
     """The same as an object."""
     from fusionnode.core import clock, timescales
 
-    _write(json.dumps({"time": timescales.utc_text(clock.SystemClock().now_ns()), "event": event, **fields}))
+    head = {"time": timescales.utc_text(clock.SystemClock().now_ns()), "event": event}
+    _write(json.dumps({**head, **fields, **head}))
 
 
 def _shown(value: object) -> str:

@@ -122,10 +122,14 @@ class StreamEncoder:
         return orjson.dumps({"type": schema.TYPE_EVENT, **self._event_body(event)}) + b"\n"
 
     def event_fields(self, event: ObjectEvent) -> dict[str, Any]:
-        """What of an event is worth a line in the node's log: as on the wire, without what is not known."""
+        """What of an event is worth a line in the node's log: as on the wire, without what is not known.
+
+        Its ``event`` and ``time`` are ``kind`` and ``toldAt`` here: a line of the log has its own.
+        """
         body = self._event_body(event)
         unsaid = self._markings()
-        return {key: value for key, value in body.items() if value is not None and key not in unsaid}
+        names = {"event": "kind", "time": "toldAt"}
+        return {names.get(k, k): v for k, v in body.items() if v is not None and k not in unsaid}
 
     def _event_body(self, event: ObjectEvent) -> dict[str, Any]:
         known = self._known_object(event.object) if event.object >= 0 else None
