@@ -42,7 +42,7 @@ def test_every_kind_of_event_is_a_line_of_either_log(kind: str, capsys: pytest.C
         assert node.on_event is not None
         node.on_event(an_event(kind))
     text, as_json = capsys.readouterr().err.splitlines()
-    assert text.startswith(f"fusionnode: object_event trackId=n1-3 kind={kind} ")
+    assert text.startswith(f"fusionnode: object_event trackId=n1-000003 kind={kind} ")
     line = json.loads(as_json)
     assert line["event"] == "object_event"
     assert line["kind"] == kind
