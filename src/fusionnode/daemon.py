@@ -45,6 +45,7 @@ from fusionnode.release.outlet import Outlet
 SWITCH_INTERVAL_S = 0.0005
 """The interpreter's default of 5 ms would be the largest part of a detection's latency."""
 _SHORTEST_WAIT_S = 0.002
+_AFTER_DUE_S = 0.0005  # waiting may end a little early, and then would have to be done again
 _JOIN_S = 30.0
 _SET_BACK_NS = 1_000_000_000
 _CREEP = 10  # a clock that was set back is waited for at a tenth of the pace
@@ -66,6 +67,10 @@ class Fusion(Replayable, Protocol):
     @property
     def newest_ns(self) -> int:
         """How late it is by the data, TAI ns; 0 before the first."""
+
+    @property
+    def due_ns(self) -> int | None:
+        """When what is held back is due, TAI ns; None: nothing is held back."""
 
     def summary(self) -> dict[str, object]:
         """Counters and tracks."""
@@ -318,15 +323,16 @@ class Node:
     _looked: dict[str, object] | None = field(init=False, default=None)
     _look_at_ns: int = field(init=False, default=0)
     _save_at_ns: int = field(init=False, default=0)
-    _wait_s: float = field(init=False)
+    _longest_s: float = field(init=False)
+    _shortest_s: float = field(init=False)
     _next_drop_log_ns: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self._inbox = Inbox(self.config.daemon.queue_records)
         tracking = self.config.tracking
-        # Often enough for a tick, and for what the hold-back keeps to come out soon after its time.
-        node_s = min(tracking.tick_s, tracking.hold_back_s or tracking.tick_s) / 4
-        self._wait_s = max(_SHORTEST_WAIT_S, self.clock.wall_seconds(node_s) or node_s)
+        self._longest_s = self._wall_s(tracking.tick_s / 4)
+        # One tick for all that comes to be due soon after each other.
+        self._shortest_s = min(self._longest_s, self._wall_s(tracking.hold_back_s / 16))
 
     def run(self, wake: Wake, *, debug: bool) -> int:
         """Open the links, work until there is a signal or a fault, end cleanly. Gives the exit code.
@@ -409,7 +415,7 @@ class Node:
 
     def _fuse(self) -> None:
         most = self.config.daemon.batch_records
-        while (taken := self._inbox.take(most, self._wait_s)) is not None:
+        while (taken := self._inbox.take(most, self._wait_s())) is not None:
             self._admit(*taken)
             t_ns = self._now_ns()
             if self.journal is not None:
@@ -425,6 +431,17 @@ class Node:
             digest = self.outlet.digest
             self.journal.append(Finish(t_ns, digest.messages, digest.hexdigest()))
         self._save(at_once=True)
+
+    def _wait_s(self) -> float:
+        """How long to wait for input: until the next tick, or until what is held back is due."""
+        due_ns = self.pipeline.due_ns
+        if due_ns is None or isinstance(self.clock, DataClock):  # waiting makes no time pass in data
+            return self._longest_s
+        node_s = (due_ns - max(self._last_ns, self.clock.now_ns())) / 1e9
+        return min(self._longest_s, max(self._shortest_s, self._wall_s(node_s) + _AFTER_DUE_S))
+
+    def _wall_s(self, node_s: float) -> float:
+        return max(_SHORTEST_WAIT_S, self.clock.wall_seconds(node_s) or node_s)
 
     def _save(self, *, at_once: bool = False) -> None:
         """Hand over a copy of what the pipeline knows, if it is time; another thread writes it."""

@@ -121,6 +121,15 @@ class Pipeline:
         """Time of the newest measurement that two others bear out, TAI ns; 0 before. The clock of recorded data."""
         return min((t for t in self._newest if t), default=0)
 
+    @property
+    def due_ns(self) -> int | None:
+        """Time of the tick, TAI ns, that will let go of what is held back; None: nothing is."""
+        oldest = self._ordering.oldest_ns
+        due = [] if oldest is None else [oldest + self._hold_back_ns]
+        if self._rewind.waits:
+            due.append(self._last_tick_ns + self._hold_back_ns // 4)
+        return min(due, default=None)
+
     def feed(self, records: Sequence[LinkRecord]) -> None:
         """Decode, correct and hold back what came over links; nothing is published yet."""
         chunks: dict[str, list[tuple[int, bytes]]] = {}

@@ -37,6 +37,7 @@ class Echo:
         self.slow_s = slow_s
 
     newest_ns = 0
+    due_ns = 0  # it always holds something back
 
     def feed(self, records: Sequence[LinkRecord]) -> None:
         self.may_feed.wait()

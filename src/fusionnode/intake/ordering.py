@@ -49,6 +49,11 @@ class Ordering:
         return None if self.newest_ns is None else self.newest_ns - self._hold_back_ns
 
     @property
+    def oldest_ns(self) -> int | None:
+        """Time of the oldest that is held, TAI ns; None if none is."""
+        return self._oldest_ns if self._held else None
+
+    @property
     def pending(self) -> npt.NDArray[np.int64]:
         """How many are held, by sensor index."""
         counts = np.zeros(len(self._names), np.int64)

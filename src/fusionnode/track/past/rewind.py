@@ -126,6 +126,11 @@ class Rewind:
         self._told.extend(_what(e) for e in events if isinstance(e, ObjectEvent))
         return events
 
+    @property
+    def waits(self) -> bool:
+        """Whether late measurements wait for the next replay."""
+        return bool(self._waiting)
+
     def pending(self) -> npt.NDArray[np.int64]:
         """Late measurements that wait for the next replay, by sensor index."""
         counts = np.zeros(len(self._names), np.int64)
