@@ -30,19 +30,24 @@ _TABLE = np.array(
 )  # fmt: skip
 """Height, km; least and greatest density, g/km^3 (Montenbruck & Gill, Satellite Orbits, table 3.3)."""
 
-LOWEST_M, HIGHEST_M, _SPACING_M = 100e3, 1_000e3, 10e3
+LOWEST_M, HIGHEST_M, _SPACING_M = 100e3, 2_500e3, 10e3
+_THINNER_M = 268e3
+"""Above the table the air thins by e in so many metres (Vallado, Fundamentals of Astrodynamics, table 8-4)."""
 LAG_RAD = np.radians(30.0)
 """The bulge stands this far east of the Sun (Montenbruck & Gill, section 3.5.2)."""
 
 
 def table() -> npt.NDArray[np.float64]:
-    """Logarithms of least and greatest density, kg/m^3, every 10 km from LOWEST_M, shape (91, 2).
+    """Logarithms of least and greatest density, kg/m^3, every 10 km from LOWEST_M, shape (241, 2).
 
-    The table's own law is exponential between its heights, and these are among the rows.
+    The table's own law is exponential between its heights, and these are among the rows. Above its last one both
+    columns go on as one exponential: little air, but what it does in a day is metres, and an object's estimated
+    coefficient there answers for any other slow push along its path, too.
     """
     heights = np.arange(LOWEST_M, HIGHEST_M + 1.0, _SPACING_M) / 1e3
     columns = [np.interp(heights, _TABLE[:, 0], np.log(1e-12 * _TABLE[:, i])) for i in (1, 2)]
-    return np.ascontiguousarray(np.stack(columns, axis=1))
+    beyond = np.maximum(heights - _TABLE[-1, 0], 0.0) * 1e3 / _THINNER_M
+    return np.ascontiguousarray(np.stack(columns, axis=1) - beyond[:, None])
 
 
 @inlined
@@ -50,7 +55,7 @@ def density(air, height, bulge):
     """Density, kg/m^3, at ``height`` (m) where the cosine of the angle from the bulge's apex is ``bulge``.
 
     The share of the greatest density is cos^6 of half the angle, which is right for inclined orbits. Nothing above
-    the table; below it the lowest row.
+    HIGHEST_M; below it the lowest row.
     """
     rho = 0.0
     if height < HIGHEST_M:

@@ -100,7 +100,7 @@ class Dynamics(NamedTuple):
     field: F64  # flat, from gravity.table
     sky: F64  # (n, 9) from heaven.tables
     earth: F64  # (4,) from heaven.tables
-    air: F64  # (91, 2) from atmosphere.table
+    air: F64  # (241, 2) from atmosphere.table
     terms: F64  # (6,) tides, relativity (1 or 0); Cd A/m and Cr A/m of what is not known better, m^2/kg; their walk
     estimate: bool  # whether coefficients are estimated, and C and P carry what they do
     tracks: F64  # (N, coefficients.COLUMNS) if so: a row for every slot of the picture; else (0, ...)
