@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fusionnode.core.kernels import kernel
+from fusionnode.core.kernels import inlined, kernel
 from fusionnode.core.types import Status
 from fusionnode.track.motion.dynamics import MU, coarse_step
 from fusionnode.track.picture import next_tick
@@ -15,17 +15,22 @@ COARSE_NS = 20_000_000_000
 """A coarse state older than this is taken ahead first (its Taylor series is 15 m off by then in a low orbit)."""
 
 
+@inlined
+def coarse_from(picture, slot):
+    """As `refresh_coarse`, written out where it is used: to hand a whole picture to a function costs as much again."""
+    for i in range(6):
+        picture.coarse[i, slot] = picture.x[slot, i]
+    _accelerate(picture.coarse, slot)
+    P = picture.P
+    picture.coarse_sigma[0, slot] = np.sqrt(P[slot, 0] + P[slot, 7] + P[slot, 14])
+    picture.coarse_sigma[1, slot] = np.sqrt(P[slot, 21] + P[slot, 28] + P[slot, 35])
+    picture.coarse_ns[slot] = picture.epoch[slot]
+
+
 @kernel
 def refresh_coarse(picture, slot):
     """Take the coarse state of ``slot`` from its track."""
-    x = picture.x[slot]
-    P = picture.P[slot]
-    for i in range(6):
-        picture.coarse[i, slot] = x[i]
-    _accelerate(picture, slot)
-    picture.coarse_sigma[0, slot] = np.sqrt(P[0] + P[7] + P[14])
-    picture.coarse_sigma[1, slot] = np.sqrt(P[21] + P[28] + P[35])
-    picture.coarse_ns[slot] = picture.epoch[slot]
+    coarse_from(picture, slot)
 
 
 @kernel
@@ -43,7 +48,7 @@ def refresh_all(picture, t_ns, model):
             for i in range(3):
                 picture.coarse[i, slot] = r[i]
                 picture.coarse[3 + i, slot] = v[i]
-            _accelerate(picture, slot)
+            _accelerate(picture.coarse, slot)
             # along track a velocity error grows three times as fast as on a straight line
             picture.coarse_sigma[0, slot] += 3.0 * abs(dt) * picture.coarse_sigma[1, slot]
             picture.coarse_ns[slot] = t_ns
@@ -95,8 +100,7 @@ def coast_on(picture, slots, t_ns, every_ns, limit_ns, limit_m, least_existence)
 
 
 @kernel
-def _accelerate(picture, slot):
-    c = picture.coarse
+def _accelerate(c, slot):
     r2 = c[0, slot] ** 2 + c[1, slot] ** 2 + c[2, slot] ** 2
     w = -MU / (r2 * np.sqrt(r2))
     for i in range(3):

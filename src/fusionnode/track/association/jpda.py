@@ -16,16 +16,13 @@ such graph. How many clusters went that way is counted.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from fusionnode.core.kernels import kernel
-from fusionnode.track.association.associate import SURE, Measurements, Room, exist_after
-from fusionnode.track.association.cluster import Clusters
+from fusionnode.track.association.associate import exist_after
 from fusionnode.track.association.coarse import refresh_coarse
-from fusionnode.track.association.looks import detection_probability
-from fusionnode.track.filtering.engine import Engine
-from fusionnode.track.picture import Picture, Rules
 
+SURE = 1e-3
+"""What is wrong with less probability than this is taken as it is."""
 MOST_SETS = 4_096
 """Sets of used-up measurements carried at one track."""
 MOST_STEPS = 262_144
@@ -318,7 +315,7 @@ def soften(picture, room, pairs, taken, beta, alone, t_ns, p):
 
     ``pairs`` (k,): pairs of ``room``, those of one slot behind each other; their tracks stand predicted at ``t_ns``,
     TAI ns. ``taken``, ``beta``, ``alone`` (k,): whether the pair is in the best assignment, and its marginals. ``p``:
-    the sensor's probability of detection. The trial of a taken pair becomes the mixture, for `associate.commit`; a
+    the sensor's probability of detection. The trial of a taken pair becomes the mixture, for `associate.commit_pairs`; a
     track of which no pair is taken becomes the mixture here, and counts as not seen.
     """
     x, P = np.empty((pairs.shape[0] + 1, 6)), np.empty((pairs.shape[0] + 1, 36))
@@ -357,31 +354,25 @@ def soften(picture, room, pairs, taken, beta, alone, t_ns, p):
         first += k
 
 
-def share_out(
-    picture: Picture,
-    engine: Engine,
-    room: Room,
-    inside: npt.NDArray[np.int64],
-    clusters: Clusters,
-    taken: npt.NDArray[np.bool_],
-    ms: Measurements,
-    row: int,
-    rules: Rules,
-) -> int:
-    """Make the trials of a scan's pairs those of a JPDA filter, where the best assignment is not all but sure.
+@kernel
+def unsure_pairs(slots, taken, beta, claimed):
+    """Pairs of the tracks whose best event is not all but sure, those of one slot behind each other.
 
-    ``inside`` (k,): the pairs in their gates; ``clusters`` of them; ``taken`` (k,): those of the best assignment.
-    ``row``: a measurement of the scan. Returns how many clusters were too large for exact marginals.
+    ``slots``, ``taken``, ``beta`` (k,): by pair. ``claimed`` (N,) int64 has one entry a slot, all of them -1 before and
+    after.
     """
-    beta, alone = np.empty(len(inside)), np.empty(len(inside))
-    approximate = int(marginals(clusters, room.gain[inside], beta, alone))
-    slots = room.slots[inside]
-    unsure = np.unique(slots[taken & (beta < 1.0 - SURE) | ~taken & (beta > SURE)])
-    if len(unsure):
-        chosen = np.flatnonzero(np.isin(slots, unsure))
-        chosen = chosen[np.argsort(slots[chosen], kind="stable")]
-        t_ns = int(ms.t[row])
-        engine.predict(picture, unsure, t_ns, rules)
-        p = float(detection_probability(picture, rules.looks, ms.sensor[row]))
-        soften(picture, room, inside[chosen], taken[chosen], beta[chosen], alone[chosen], t_ns, p)
-    return approximate
+    n = 0
+    for i in range(slots.shape[0]):
+        if (beta[i] < 1.0 - SURE) if taken[i] else (beta[i] > SURE):
+            claimed[slots[i]] = 0
+    for i in range(slots.shape[0]):
+        n += claimed[slots[i]] == 0
+    pairs = np.empty(n, np.int64)
+    n = 0
+    for i in range(slots.shape[0]):
+        if claimed[slots[i]] == 0:
+            pairs[n] = i
+            n += 1
+    for i in range(n):
+        claimed[slots[pairs[i]]] = -1
+    return pairs[np.argsort(slots[pairs], kind="mergesort")]
