@@ -44,9 +44,17 @@ from fusionnode.track.events.watch import EventWatch
 from fusionnode.track.filtering.engine import Engine
 from fusionnode.track.filtering.engine_variants import kept_beside, make_engine
 from fusionnode.track.filtering.sensing import COLUMNS, FIRST_COLUMN
-from fusionnode.track.identity import are_one, continued_by, double_of, is_sharp, recent_hits
+from fusionnode.track.identity import (
+    alone,
+    apart_from,
+    are_one,
+    continued_by,
+    double_of,
+    is_sharp,
+    recent_hits,
+)
 from fusionnode.track.initiation.attributable import sighted
-from fusionnode.track.initiation.initiate import Initiator, NewOrbit, can_initiate
+from fusionnode.track.initiation.initiate import Initiator, NewOrbit, can_all_initiate, can_initiate
 from fusionnode.track.initiation.optical import OpticalInitiator, Start
 from fusionnode.track.initiation.tracklets import Tracklet
 from fusionnode.track.lanes import workspace
@@ -116,8 +124,12 @@ def chunk_end(measurements: StructArray, start: int) -> int:
     if end >= len(measurements):
         return len(measurements)
     t, sensor = measurements["t_meas_ns"], measurements["sensor"]
-    while end < len(t) and t[end] == t[end - 1] and sensor[end] == sensor[end - 1]:
-        end += 1
+    while end < len(t):
+        stop = min(end + CHUNK, len(t))
+        cut = (t[end:stop] != t[end - 1 : stop - 1]) | (sensor[end:stop] != sensor[end - 1 : stop - 1])
+        if cut.any():
+            return end + int(np.argmax(cut))
+        end = stop
     return end
 
 
@@ -370,9 +382,7 @@ class Tracker:
             if t_ns >= self._model_until:
                 self._new_day(t_ns)
             until = min(self._next_due, self._model_until)
-            settled = self._engine.settle(
-                self.picture, ms, at, until, self._rules, self._room, self._log
-            )
+            settled = self._engine.settle(self.picture, ms, at, until, self._rules, self._room, self._log)
             at = settled.at
             self.approximated += settled.approximate
             self._drain(ms, settled.review)
@@ -389,9 +399,7 @@ class Tracker:
         if n < 0:
             n = self._pairs_of_scan(ms, start, end)
             self._engine.try_pairs(self.picture, ms, n, self._rules, self._room)
-        done = settle_scan(
-            self.picture, self._engine, self._room, n, ms, start, end, self._rules, self._log
-        )
+        done = settle_scan(self.picture, self._engine, self._room, n, ms, start, end, self._rules, self._log)
         self.approximated += done.approximate
         self._drain(ms, done.review)
         if done.left:
@@ -408,8 +416,12 @@ class Tracker:
         """Of the scan from ``start`` to ``end``, whose ``n`` pairs stand in the room, some found no track."""
         fate = self._log.fate[start:end].copy()
         self.truth.refused(self.picture, ms, self._room, n, (fate & USED) != 0, start)
-        for i in np.flatnonzero((fate & USED) == 0).tolist():
-            self._unassociated(ms, measurements, start + i, bool(fate[i] & NEAR))
+        left, near = np.flatnonzero((fate & USED) == 0), (fate & NEAR) != 0
+        if self._known is None and len(left) > 1 and can_all_initiate(ms.channels[start + left]):
+            self._unassociated_together(ms, start + left, near[left])
+            return
+        for i in left.tolist():
+            self._unassociated(ms, measurements, start + i, bool(near[i]))
 
     def _try_only(self, ms: Measurements) -> Pairs:
         """Rows, slots, NIS and track numbers of the pairs that one scan makes; nothing is updated."""
@@ -462,9 +474,7 @@ class Tracker:
         self._count_used(ms.sensor[rows], Outcome.USED)
         if review:
             p = self.picture
-            for slot in dict.fromkeys(slots[p.hits[slots] >= p.review[slots]].tolist()):
-                if p.active[slot] and p.hits[slot] >= p.review[slot]:
-                    self._review(slot)
+            self._review_all(list(dict.fromkeys(slots[p.hits[slots] >= p.review[slots]].tolist())))
 
     def _count_used(self, sensors: npt.NDArray[np.int32], outcome: Outcome) -> None:
         if len(sensors) == 1:
@@ -492,6 +502,22 @@ class Tracker:
         self._let_go(sensor, gone)
         if orbit is not None:
             self._start(orbit)
+
+    def _unassociated_together(
+        self, ms: Measurements, rows: npt.NDArray[np.int64], near: npt.NDArray[np.bool_]
+    ) -> None:
+        """As `_unassociated`, one after the other, of ``rows`` of one scan that say where something is."""
+        sensor, at = int(ms.sensor[rows[0]]), 0
+        initiator = self._initiators[sensor]
+        while at < len(rows):
+            orbit, gone, end = initiator.add_some(ms, rows, near, at, self._w, self._rules.model)
+            for i in range(at, end):
+                if not near[i]:
+                    self.truth.orphan(self.picture, ms, int(rows[i]))
+            self._let_go(sensor, gone)
+            if orbit is not None:
+                self._start(orbit)
+            at = end
 
     def _take_optical(self, start: Start) -> None:
         for sensor, gone in enumerate(start.gone.tolist()):
@@ -707,11 +733,26 @@ class Tracker:
 
     # -- identity
 
-    def _review(self, slot: int) -> None:
-        """Is this track another's double, or a known object's?"""
+    def _review_all(self, slots: list[int]) -> None:
+        p, those = self.picture, np.array(slots, np.int64)
+        lone = alone(p, self._rules, those)
+        for i, slot in enumerate(slots):
+            if not p.active[slot] or p.hits[slot] < p.review[slot]:
+                continue
+            if lone[i] and self._names is None:
+                self._review(slot, lone=True)
+                continue
+            before = p.epoch[: p.high[0]].copy()
+            self._review(slot, lone=bool(lone[i]))
+            moved = np.flatnonzero(before != p.epoch[: p.high[0]])
+            if len(moved) and lone[i + 1 :].any():
+                lone[i + 1 :] &= apart_from(p, those[i + 1 :], moved)
+
+    def _review(self, slot: int, *, lone: bool = False) -> None:
+        """Is this track another's double, or a known object's? ``lone``: there is no other near it."""
         p = self.picture
         p.review[slot] = p.hits[slot] + min(int(p.hits[slot]), REVIEW_HITS)
-        double = double_of(p, self._engine, self._rules, slot)
+        double = None if lone else double_of(p, self._engine, self._rules, slot)
         if double is not None:
             self._merge(slot, double)
         elif self._names is not None and (p.object[slot] < 0 or p.hits[slot] <= REVIEW_HITS):

@@ -13,6 +13,8 @@ _COASTING, _TENTATIVE = int(Status.COASTING), int(Status.TENTATIVE)
 
 COARSE_NS = 20_000_000_000
 """A coarse state older than this is taken ahead first (its Taylor series is 15 m off by then in a low orbit)."""
+FAR = 4.0
+"""Tracks that reach farther than this times the least are held against all others."""
 
 
 @inlined
@@ -76,6 +78,49 @@ def tracks_within(picture, r, t_ns, reach_m, sigmas):
             found[n] = slot
             n += 1
     return found[:n]
+
+
+@kernel
+def alone_within(picture, slots, t_ns, reach_m, sigmas):
+    """Which tracks have no other that `tracks_within` would find for them, (k,) bool.
+
+    ``slots`` (k,): tracks that stand at ``t_ns``, TAI ns.
+    """
+    c = picture.coarse
+    n = 0
+    place = np.empty((picture.high[0], 3))
+    reach = np.empty(picture.high[0])
+    whose = np.empty(picture.high[0], np.int64)
+    for slot in range(picture.high[0]):
+        if not picture.active[slot] or picture.status[slot] == _TENTATIVE:
+            continue
+        dt = (t_ns - picture.coarse_ns[slot]) * 1e-9
+        sigma = picture.coarse_sigma[0, slot] + abs(dt) * picture.coarse_sigma[1, slot]
+        reach[n] = reach_m + sigmas * sigma
+        for i in range(3):
+            place[n, i] = c[i, slot] + dt * c[3 + i, slot] + 0.5 * dt * dt * c[6 + i, slot]
+        whose[n] = slot
+        n += 1
+    # those of long reach come last, the others by their first coordinate
+    order = np.argsort(np.where(reach[:n] <= FAR * reach_m, place[:n, 0], np.inf), kind="mergesort")
+    key = place[order, 0]
+    near = 0
+    while near < n and reach[order[near]] <= FAR * reach_m:
+        near += 1
+    alone = np.ones(slots.shape[0], np.bool_)
+    for k in range(slots.shape[0]):
+        x = picture.x[slots[k]]
+        first = np.searchsorted(key[:near], x[0] - FAR * reach_m)
+        last = np.searchsorted(key[:near], x[0] + FAR * reach_m, side="right")
+        for at in range(first, last + n - near):
+            other = order[at if at < last else near + at - last]
+            d2 = 0.0
+            for i in range(3):
+                d2 += (place[other, i] - x[i]) ** 2
+            if d2 < reach[other] * reach[other] and whose[other] != slots[k]:
+                alone[k] = False
+                break
+    return alone
 
 
 @kernel

@@ -76,10 +76,8 @@ class _Sky(NamedTuple):
 
 @kernel
 def _same_site(z, other):
-    for i in range(FIRST_COLUMN, FIRST_COLUMN + 3):
-        if z[i] != other[i]:
-            return False
-    return True
+    x, y, w = FIRST_COLUMN, FIRST_COLUMN + 1, FIRST_COLUMN + 2
+    return z[x] == other[x] and z[y] == other[y] and z[w] == other[w]
 
 
 @kernel
