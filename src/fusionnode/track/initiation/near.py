@@ -129,9 +129,9 @@ def remember_until(
 ):
     """Put measurements ``rows[start:]`` into memory from place ``end`` on, until one may be of a new object.
 
-    ``z`` (M, 27), ``t``, ``bits`` (M,): all there are, their times and Channel bits; ``is_near`` as ``rows``. Stops after
-    one that ``enough`` detections, itself included, can be of one object with: returns one past it, and their places
-    as `around` gives them (none, if there was no such row). As long as ``short`` more are missing, none is looked for.
+    ``z`` (M, 27), ``t``, ``bits`` (M,): all there are, times and Channel bits; ``is_near`` as ``rows``. Stops after one
+    that ``enough`` detections, itself included, can be of one object with: returns one past it, and their places as
+    `around` gives them (none, if there was no such row). As long as ``short`` more are missing, none is looked for.
     ``memory`` (capacity, 27), ``t_ns``, ``channels``, ``near``, ``alive``: (capacity,), changed in place.
     """
     for i in range(start, rows.shape[0]):
