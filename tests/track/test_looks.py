@@ -119,7 +119,7 @@ def test_the_rates_of_false_alarms_and_of_detections_are_learnt() -> None:
     rate = np.exp(looks.prior[LN_CLUTTER, 3] + p.learnt[0, 3 * LEARNT + LN_CLUTTER, 0]) * looks.solid[3]
     assert rate == pytest.approx(15.0 * 90.0 / 110.0, rel=0.15)  # twenty looks are the configuration's
     assert detection_probability(p, looks, 3) == pytest.approx(0.72, abs=0.04)
-    density = np.exp(clutter_density(p, looks, 3, 7))
+    density = np.exp(clutter_density(p.learnt[0, 3 * LEARNT : 4 * LEARNT, 0], looks.prior[:, 3], 7))
     assert density == pytest.approx(rate / looks.solid[3] / 2.2e6 / 1.4e4, rel=0.2)
     assert (p.learnt[0, : 3 * LEARNT] == 0.0).all()
 

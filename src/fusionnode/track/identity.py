@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy.stats import chi2
 
 from fusionnode.core.types import Status
-from fusionnode.track.association.coarse import refresh_all, refresh_coarse, tracks_within
+from fusionnode.track.association.coarse import alone_within, refresh_all, refresh_coarse, tracks_within
 from fusionnode.track.filtering.engine import Engine
 from fusionnode.track.initiation.initiate import NewOrbit
 from fusionnode.track.picture import RING, Picture, Rules
@@ -21,6 +21,9 @@ ASTRAY_M = 300.0
 """What continues a track that lost its object lies within the track's covariance times the factor, plus what being led
 astray, or a manoeuvre since its last measurement, can make (at most MERGE_M / 3).
 """
+MANY = 16
+"""Tracks from which on it pays to look for the neighbours of all of them at once."""
+_REACH_SIGMAS = 6.0 * float(np.sqrt(CONTINUE_FACTOR))
 
 
 def same_scan(
@@ -47,10 +50,33 @@ def recent_hits(picture: Picture, slot: int) -> npt.NDArray[np.int64]:
 
 def double_of(picture: Picture, engine: Engine, rules: Rules, slot: int) -> int | None:
     """Another track that is the one in ``slot``, and was not seen beside it."""
-    for other in _within(picture, rules, picture.x[slot, :3], int(picture.epoch[slot]), CONTINUE_FACTOR):
+    for other in _within(picture, rules, picture.x[slot, :3], int(picture.epoch[slot])):
         if other != slot and are_one(picture, engine, rules, slot, other):
             return other
     return None
+
+
+def alone(picture: Picture, rules: Rules, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which of the tracks in ``slots`` (k,) have no other near that `double_of` would look at; False if that costs more
+    to know than to look.
+    """
+    t_ns = int(picture.epoch[slots[0]]) if len(slots) else 0
+    if len(slots) < MANY or (picture.epoch[slots] != t_ns).any():
+        return np.zeros(len(slots), np.bool_)
+    refresh_all(picture, t_ns, rules.model)
+    found: npt.NDArray[np.bool_] = alone_within(picture, slots, t_ns, 2.0 * MERGE_M, _REACH_SIGMAS)
+    return found
+
+
+def apart_from(
+    picture: Picture, slots: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Which of the tracks in ``slots`` are out of reach of all ``others``, which stand where they do, (k,) bool."""
+    p = picture
+    reach = 2.0 * MERGE_M + _REACH_SIGMAS * p.coarse_sigma[0, others]
+    apart = np.linalg.norm(p.x[slots, None, :3] - p.coarse[:3, others].T, axis=2)
+    out: npt.NDArray[np.bool_] = (apart > 1.001 * reach).all(axis=1)
+    return out
 
 
 def are_one(picture: Picture, engine: Engine, rules: Rules, slot: int, other: int) -> bool:
@@ -85,7 +111,7 @@ def continued_by(picture: Picture, engine: Engine, rules: Rules, orbit: NewOrbit
     t = orbit.used["t_meas_ns"]
     end = int(t[-1])
     best, best_d2 = None, GATE
-    for other in _within(p, rules, orbit.x[:3], end, CONTINUE_FACTOR):
+    for other in _within(p, rules, orbit.x[:3], end):
         if p.epoch[other] > end or same_scan(p, other, orbit.used["sensor"], t):
             continue
         _bring(p, engine, rules, other, end)
@@ -101,10 +127,10 @@ def _loosened(P: npt.NDArray[np.float64], unseen_ns: int) -> npt.NDArray[np.floa
     return CONTINUE_FACTOR * P + np.diag([drift**2] * 3 + [MANOEUVRE_M_S**2] * 3)
 
 
-def _within(p: Picture, rules: Rules, r: npt.NDArray[np.float64], t_ns: int, factor: float) -> list[int]:
+def _within(p: Picture, rules: Rules, r: npt.NDArray[np.float64], t_ns: int) -> list[int]:
     """Tracks that were confirmed, whose coarse position is within reach of ``r`` (3,), m."""
     refresh_all(p, t_ns, rules.model)
-    found: list[int] = tracks_within(p, r, t_ns, 2.0 * MERGE_M, 6.0 * np.sqrt(factor)).tolist()
+    found: list[int] = tracks_within(p, r, t_ns, 2.0 * MERGE_M, _REACH_SIGMAS).tolist()
     return found
 
 

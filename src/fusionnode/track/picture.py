@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.stats import chi2
 
 from fusionnode.config import Config
-from fusionnode.core.kernels import kernel
+from fusionnode.core.kernels import inlined, kernel
 from fusionnode.core.types import MAX_SENSORS, TRACK_STATE, Status, StructArray
 from fusionnode.track.association.looks import LEARNT, Looks, make_looks
 from fusionnode.track.filtering.noise import hear, noise_memory
@@ -170,9 +170,11 @@ def next_tick(t_ns, tick_ns):
     return -(-t_ns // tick_ns) * tick_ns
 
 
-@kernel
-def touch(picture, slot, t_ns, sensor, rules):
-    """A measurement of ``sensor`` at ``t_ns`` was used by the track in ``slot``; says if that changed its status.
+@inlined
+def touched(picture, slot, t_ns, sensor, rules):
+    """As `touch`, written out where it is used.
+
+    A measurement of ``sensor`` at ``t_ns`` was used by the track in ``slot``; says if that changed its status.
 
     A track that stays confirmed waits as long as the most patient of its sensors.
     """
@@ -202,6 +204,12 @@ def touch(picture, slot, t_ns, sensor, rules):
         due = max(due, p.due[slot])
     p.due[slot] = due
     return status != before
+
+
+@kernel
+def touch(picture, slot, t_ns, sensor, rules):
+    """A measurement of ``sensor`` at ``t_ns`` was used by the track in ``slot``; says if that changed its status."""
+    return touched(picture, slot, t_ns, sensor, rules)
 
 
 @kernel

@@ -23,22 +23,20 @@ from fusionnode.core.types import (
     Tombstone,
 )
 from fusionnode.track.association.associate import (
+    NEAR,
+    USED,
     Log,
     Measurements,
     Room,
-    commit,
     commit_pairs,
     gate,
     make_log,
     make_room,
     scan_end,
-    weigh,
 )
-from fusionnode.track.association.cluster import assigned, clusters_of
 from fusionnode.track.association.coarse import coast_on, refresh_coarse
-from fusionnode.track.association.jpda import share_out
-from fusionnode.track.association.looks import note_begun, note_false
-from fusionnode.track.association.misses import end_look
+from fusionnode.track.association.general import settle_scan
+from fusionnode.track.association.looks import note_begun
 from fusionnode.track.association.preview import Sighting, sight
 from fusionnode.track.association.select import pairs_of_scan
 from fusionnode.track.calibration.front import SensorTruth
@@ -46,9 +44,17 @@ from fusionnode.track.events.watch import EventWatch
 from fusionnode.track.filtering.engine import Engine
 from fusionnode.track.filtering.engine_variants import kept_beside, make_engine
 from fusionnode.track.filtering.sensing import COLUMNS, FIRST_COLUMN
-from fusionnode.track.identity import are_one, continued_by, double_of, is_sharp, recent_hits
+from fusionnode.track.identity import (
+    alone,
+    apart_from,
+    are_one,
+    continued_by,
+    double_of,
+    is_sharp,
+    recent_hits,
+)
 from fusionnode.track.initiation.attributable import sighted
-from fusionnode.track.initiation.initiate import Initiator, NewOrbit, can_initiate
+from fusionnode.track.initiation.initiate import Initiator, NewOrbit, can_all_initiate, can_initiate
 from fusionnode.track.initiation.optical import OpticalInitiator, Start
 from fusionnode.track.initiation.tracklets import Tracklet
 from fusionnode.track.lanes import workspace
@@ -118,8 +124,12 @@ def chunk_end(measurements: StructArray, start: int) -> int:
     if end >= len(measurements):
         return len(measurements)
     t, sensor = measurements["t_meas_ns"], measurements["sensor"]
-    while end < len(t) and t[end] == t[end - 1] and sensor[end] == sensor[end - 1]:
-        end += 1
+    while end < len(t):
+        stop = min(end + CHUNK, len(t))
+        cut = (t[end:stop] != t[end - 1 : stop - 1]) | (sensor[end:stop] != sensor[end - 1 : stop - 1])
+        if cut.any():
+            return end + int(np.argmax(cut))
+        end = stop
     return end
 
 
@@ -261,9 +271,7 @@ class Tracker:
         if t_ns >= self._model_until:
             self._new_day(t_ns)
         if slots is None:
-            while (n := int(pairs_of_scan(self.picture, ms, 0, 1, self._rules, self._room))) < 0:
-                self._room = make_room(len(self.picture.active), 2 * len(self._room.slots))
-            slots = self._room.slots[:n].copy()
+            slots = self._room.slots[: self._pairs_of_scan(ms, 0, 1)].copy()
         return sight(self.picture, self._engine, self._rules, measurement, slots)
 
     def solve_arcs(self, t_ns: int) -> None:
@@ -374,49 +382,50 @@ class Tracker:
             if t_ns >= self._model_until:
                 self._new_day(t_ns)
             until = min(self._next_due, self._model_until)
-            at, review, tried = self._engine.settle(
-                self.picture, ms, at, until, self._rules, self._room, self._log
-            )
-            self._drain(ms, review)
-            if not review and at < n and ms.t[at] < until:
+            settled = self._engine.settle(self.picture, ms, at, until, self._rules, self._room, self._log)
+            at = settled.at
+            self.approximated += settled.approximate
+            self._drain(ms, settled.review)
+            if settled.open >= 0:
+                self._leave_over(ms, measurements, settled.open, at, settled.pairs)
+            elif not settled.review and at < n and ms.t[at] < until:
                 end = int(scan_end(ms, at))
-                self._scan(ms, measurements, at, end, tried)
+                self._scan(ms, measurements, at, end, settled.pairs)
                 at = end
 
     def _scan(self, ms: Measurements, measurements: StructArray, start: int, end: int, tried: int) -> None:
         """Settle the scan from ``start`` to ``end``, of which ``tried`` pairs already stand in the room (-1: none)."""
         n = tried
         if n < 0:
-            while (n := int(pairs_of_scan(self.picture, ms, start, end, self._rules, self._room))) < 0:
-                self._room = make_room(
-                    len(self.picture.active), 2 * len(self._room.slots), self.picture.beside.shape[1]
-                )
+            n = self._pairs_of_scan(ms, start, end)
             self._engine.try_pairs(self.picture, ms, n, self._rules, self._room)
-        p, room, rules = self.picture, self._room, self._rules
-        inside = np.empty(n, np.int64)
-        inside = inside[: gate(p, room, n, ms, rules, inside)]
-        rows = room.rows[inside] - start
-        clusters = clusters_of(rows, room.slots[inside], end - start, room.claimed)
-        taken = assigned(clusters, room.gain[inside])
-        if rules.jpda:
-            self.approximated += share_out(p, self._engine, room, inside, clusters, taken, ms, start, rules)
-        review = bool(commit_pairs(p, room, inside[taken], ms, rules, self._log))
-        done = np.zeros(end - start, np.bool_)
-        done[rows[taken]] = True
-        near = np.zeros(end - start, np.bool_)
-        near[room.rows[:n] - start] = True
-        for i in np.flatnonzero(~done).tolist():
-            note_false(p, ms.sensor[start], ms.z[start + i], ms.channels[start + i])
-        review = bool(end_look(p, ms, start, rules)) or review
-        self._drain(ms, review)
-        self.truth.refused(self.picture, ms, room, n, done, start)
-        for i in np.flatnonzero(~done).tolist():
+        done = settle_scan(self.picture, self._engine, self._room, n, ms, start, end, self._rules, self._log)
+        self.approximated += done.approximate
+        self._drain(ms, done.review)
+        if done.left:
+            self._leave_over(ms, measurements, start, end, n)
+
+    def _pairs_of_scan(self, ms: Measurements, start: int, end: int) -> int:
+        """Pairs worth a trial, into a room that is large enough for them."""
+        while (n := int(pairs_of_scan(self.picture, ms, start, end, self._rules, self._room))) < 0:
+            p = self.picture
+            self._room = make_room(len(p.active), 2 * len(self._room.slots), p.beside.shape[1])
+        return n
+
+    def _leave_over(self, ms: Measurements, measurements: StructArray, start: int, end: int, n: int) -> None:
+        """Of the scan from ``start`` to ``end``, whose ``n`` pairs stand in the room, some found no track."""
+        fate = self._log.fate[start:end].copy()
+        self.truth.refused(self.picture, ms, self._room, n, (fate & USED) != 0, start)
+        left, near = np.flatnonzero((fate & USED) == 0), (fate & NEAR) != 0
+        if self._known is None and len(left) > 1 and can_all_initiate(ms.channels[start + left]):
+            self._unassociated_together(ms, start + left, near[left])
+            return
+        for i in left.tolist():
             self._unassociated(ms, measurements, start + i, bool(near[i]))
 
     def _try_only(self, ms: Measurements) -> Pairs:
         """Rows, slots, NIS and track numbers of the pairs that one scan makes; nothing is updated."""
-        while (n := int(pairs_of_scan(self.picture, ms, 0, len(ms.t), self._rules, self._room))) < 0:
-            self._room = make_room(len(self.picture.active), 2 * len(self._room.slots))
+        n = self._pairs_of_scan(ms, 0, len(ms.t))
         self._engine.try_pairs(self.picture, ms, n, self._rules, self._room)
         slots, rows, trials = self._room.slots[:n].copy(), self._room.rows[:n].copy(), self._room.trials
         # one that fits only without a channel does not fit
@@ -465,9 +474,7 @@ class Tracker:
         self._count_used(ms.sensor[rows], Outcome.USED)
         if review:
             p = self.picture
-            for slot in dict.fromkeys(slots[p.hits[slots] >= p.review[slots]].tolist()):
-                if p.active[slot] and p.hits[slot] >= p.review[slot]:
-                    self._review(slot)
+            self._review_all(list(dict.fromkeys(slots[p.hits[slots] >= p.review[slots]].tolist())))
 
     def _count_used(self, sensors: npt.NDArray[np.int32], outcome: Outcome) -> None:
         if len(sensors) == 1:
@@ -495,6 +502,22 @@ class Tracker:
         self._let_go(sensor, gone)
         if orbit is not None:
             self._start(orbit)
+
+    def _unassociated_together(
+        self, ms: Measurements, rows: npt.NDArray[np.int64], near: npt.NDArray[np.bool_]
+    ) -> None:
+        """As `_unassociated`, one after the other, of ``rows`` of one scan that say where something is."""
+        sensor, at = int(ms.sensor[rows[0]]), 0
+        initiator = self._initiators[sensor]
+        while at < len(rows):
+            orbit, gone, end = initiator.add_some(ms, rows, near, at, self._w, self._rules.model)
+            for i in range(at, end):
+                if not near[i]:
+                    self.truth.orphan(self.picture, ms, int(rows[i]))
+            self._let_go(sensor, gone)
+            if orbit is not None:
+                self._start(orbit)
+            at = end
 
     def _take_optical(self, start: Start) -> None:
         for sensor, gone in enumerate(start.gone.tolist()):
@@ -589,7 +612,7 @@ class Tracker:
         probability = np.exp(self._log_likelihood() - max(*likely, likely_new)) / weight.sum()
         self._roster.identify(slot, candidate, float(probability))
         self._enlist(slot, t_ns, t_ns, known=True)
-        commit(self.picture, self._room, 0, ms, self._rules, self._log)
+        commit_pairs(self.picture, self._room, np.zeros(1, np.int64), ms, self._rules, self._log)
         self._drain(ms, False)
         self._next_due = min(self._next_due, int(self.picture.due[slot]))
         return True
@@ -652,11 +675,8 @@ class Tracker:
         """Cost of one pair, which is then the first in the room; inf if it is out of its gate."""
         self._room.slots[0], self._room.rows[0] = slot, row
         self._engine.try_pairs(self.picture, ms, 1, self._rules, self._room)
-        trial = self._room.trials
-        if not trial.nis[0] <= self._rules.gates[_DEGREES[trial.used[0]]]:
-            return np.inf
-        weigh(self.picture, self._room, 0, ms, self._rules)
-        return -float(self._room.gain[0])
+        held = gate(self.picture, self._room, 1, ms, self._rules)
+        return -float(self._room.gain[0]) if held else np.inf
 
     def _end(self, slot: int, t_ns: int, reason: str, successor: int | None = None) -> None:
         number = int(self.picture.number[slot])
@@ -713,11 +733,26 @@ class Tracker:
 
     # -- identity
 
-    def _review(self, slot: int) -> None:
-        """Is this track another's double, or a known object's?"""
+    def _review_all(self, slots: list[int]) -> None:
+        p, those = self.picture, np.array(slots, np.int64)
+        lone = alone(p, self._rules, those)
+        for i, slot in enumerate(slots):
+            if not p.active[slot] or p.hits[slot] < p.review[slot]:
+                continue
+            if lone[i] and self._names is None:
+                self._review(slot, lone=True)
+                continue
+            before = p.epoch[: p.high[0]].copy()
+            self._review(slot, lone=bool(lone[i]))
+            moved = np.flatnonzero(before != p.epoch[: p.high[0]])
+            if len(moved) and lone[i + 1 :].any():
+                lone[i + 1 :] &= apart_from(p, those[i + 1 :], moved)
+
+    def _review(self, slot: int, *, lone: bool = False) -> None:
+        """Is this track another's double, or a known object's? ``lone``: there is no other near it."""
         p = self.picture
         p.review[slot] = p.hits[slot] + min(int(p.hits[slot]), REVIEW_HITS)
-        double = double_of(p, self._engine, self._rules, slot)
+        double = None if lone else double_of(p, self._engine, self._rules, slot)
         if double is not None:
             self._merge(slot, double)
         elif self._names is not None and (p.object[slot] < 0 or p.hits[slot] <= REVIEW_HITS):

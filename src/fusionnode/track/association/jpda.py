@@ -16,23 +16,24 @@ such graph. How many clusters went that way is counted.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from fusionnode.core.kernels import kernel
-from fusionnode.track.association.associate import SURE, Measurements, Room, exist_after
-from fusionnode.track.association.cluster import Clusters
+from fusionnode.track.association.associate import exist_after
 from fusionnode.track.association.coarse import refresh_coarse
-from fusionnode.track.association.looks import detection_probability
-from fusionnode.track.filtering.engine import Engine
-from fusionnode.track.picture import Picture, Rules
 
+SURE = 1e-3
+"""What is wrong with less probability than this is taken as it is."""
 MOST_SETS = 4_096
 """Sets of used-up measurements carried at one track."""
 MOST_STEPS = 262_144
 """Transitions between sets in one cluster: a bound on time (a few milliseconds) and memory."""
 MOST_ROWS = 62
 """A set is the bits of an integer."""
+MOST_SLOTS = 512
 SWEEPS = 200
+MOST_MESSAGES = 4_000_000
+"""In one cluster: sweeps are fewer where edges are many (a bound on time; a few sweeps are enough for most)."""
+LEAST_SWEEPS = 10
 SETTLED = 1e-9
 LN_MOST = 500.0
 """Beyond this log ratio a pair is as good as certain, and exp() stays finite."""
@@ -138,7 +139,7 @@ def exact(row, slot, ln_ratio, n_rows, n_slots, beta, nothing):
 
     ``row``, ``slot`` (edges,): local numbers; ``ln_ratio`` (edges,), at most LN_MOST.
     """
-    if n_rows > MOST_ROWS:
+    if n_rows > MOST_ROWS or n_slots > MOST_SLOTS:
         return False
     edges, start = _by_slot(slot, n_slots)
     sequence = _sequence(row, edges, start, n_rows, n_slots)
@@ -259,24 +260,31 @@ def believed(row, slot, ln_ratio, n_rows, n_slots, beta, nothing):
     w = np.exp(ln_ratio)
     to_row = np.zeros(n)
     to_slot = np.ones(n)
-    for _ in range(SWEEPS):
+    rest = np.zeros(n)  # the sum of all others of a node: of those before, then of those behind too
+    for _ in range(min(SWEEPS, max(LEAST_SWEEPS, MOST_MESSAGES // n))):
         for s in range(n_slots):
+            total = 1.0
             for e in range(start[s], start[s + 1]):
-                rest = 1.0
-                for f in range(start[s], start[s + 1]):
-                    if f != e:
-                        rest += w[edges[f]] * to_slot[edges[f]]
-                to_row[edges[e]] = w[edges[e]] / rest
+                rest[edges[e]] = total
+                total += w[edges[e]] * to_slot[edges[e]]
+            total = 0.0
+            for e in range(start[s + 1] - 1, start[s] - 1, -1):
+                k = edges[e]
+                to_row[k] = w[k] / (rest[k] + total)
+                total += w[k] * to_slot[k]
         moved = 0.0
         for r in range(n_rows):
+            total = 1.0
             for e in range(row_start[r], row_start[r + 1]):
-                rest = 1.0
-                for f in range(row_start[r], row_start[r + 1]):
-                    if f != e:
-                        rest += to_row[by_row[f]]
+                rest[by_row[e]] = total
+                total += to_row[by_row[e]]
+            total = 0.0
+            for e in range(row_start[r + 1] - 1, row_start[r] - 1, -1):
                 k = by_row[e]
-                moved = max(moved, abs(1.0 / rest - to_slot[k]))
-                to_slot[k] = 1.0 / rest
+                message = 1.0 / (rest[k] + total)
+                total += to_row[k]
+                moved = max(moved, abs(message - to_slot[k]))
+                to_slot[k] = message
         if moved < SETTLED:
             break
     for s in range(n_slots):
@@ -318,7 +326,7 @@ def soften(picture, room, pairs, taken, beta, alone, t_ns, p):
 
     ``pairs`` (k,): pairs of ``room``, those of one slot behind each other; their tracks stand predicted at ``t_ns``,
     TAI ns. ``taken``, ``beta``, ``alone`` (k,): whether the pair is in the best assignment, and its marginals. ``p``:
-    the sensor's probability of detection. The trial of a taken pair becomes the mixture, for `associate.commit`; a
+    the sensor's probability of detection. The trial of a taken pair becomes the mixture, for `associate.conclude`; a
     track of which no pair is taken becomes the mixture here, and counts as not seen.
     """
     x, P = np.empty((pairs.shape[0] + 1, 6)), np.empty((pairs.shape[0] + 1, 36))
@@ -357,31 +365,25 @@ def soften(picture, room, pairs, taken, beta, alone, t_ns, p):
         first += k
 
 
-def share_out(
-    picture: Picture,
-    engine: Engine,
-    room: Room,
-    inside: npt.NDArray[np.int64],
-    clusters: Clusters,
-    taken: npt.NDArray[np.bool_],
-    ms: Measurements,
-    row: int,
-    rules: Rules,
-) -> int:
-    """Make the trials of a scan's pairs those of a JPDA filter, where the best assignment is not all but sure.
+@kernel
+def unsure_pairs(slots, taken, beta, claimed):
+    """Pairs of the tracks whose best event is not all but sure, those of one slot behind each other.
 
-    ``inside`` (k,): the pairs in their gates; ``clusters`` of them; ``taken`` (k,): those of the best assignment.
-    ``row``: a measurement of the scan. Returns how many clusters were too large for exact marginals.
+    ``slots``, ``taken``, ``beta`` (k,): by pair. ``claimed`` (N,) int64 has one entry a slot, all of them -1 before and
+    after.
     """
-    beta, alone = np.empty(len(inside)), np.empty(len(inside))
-    approximate = int(marginals(clusters, room.gain[inside], beta, alone))
-    slots = room.slots[inside]
-    unsure = np.unique(slots[taken & (beta < 1.0 - SURE) | ~taken & (beta > SURE)])
-    if len(unsure):
-        chosen = np.flatnonzero(np.isin(slots, unsure))
-        chosen = chosen[np.argsort(slots[chosen], kind="stable")]
-        t_ns = int(ms.t[row])
-        engine.predict(picture, unsure, t_ns, rules)
-        p = float(detection_probability(picture, rules.looks, ms.sensor[row]))
-        soften(picture, room, inside[chosen], taken[chosen], beta[chosen], alone[chosen], t_ns, p)
-    return approximate
+    n = 0
+    for i in range(slots.shape[0]):
+        if (beta[i] < 1.0 - SURE) if taken[i] else (beta[i] > SURE):
+            claimed[slots[i]] = 0
+    for i in range(slots.shape[0]):
+        n += claimed[slots[i]] == 0
+    pairs = np.empty(n, np.int64)
+    n = 0
+    for i in range(slots.shape[0]):
+        if claimed[slots[i]] == 0:
+            pairs[n] = i
+            n += 1
+    for i in range(n):
+        claimed[slots[pairs[i]]] = -1
+    return pairs[np.argsort(slots[pairs], kind="mergesort")]

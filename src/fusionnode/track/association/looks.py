@@ -88,14 +88,16 @@ def detection_probability(picture, looks, sensor):
 
 
 @kernel
-def clutter_density(picture, looks, sensor, channels):
-    """ln of false alarms a look in a unit of the space that these channels span (m, rad^2, m/s)."""
-    learnt = picture.learnt[0, LEARNT * sensor : LEARNT * (sensor + 1), 0]
-    ln = looks.prior[LN_CLUTTER, sensor] + learnt[LN_CLUTTER]
+def clutter_density(learnt, prior, channels):
+    """ln of false alarms a look in a unit of the space that these channels span (m, rad^2, m/s).
+
+    ``learnt`` (LEARNT,) and ``prior`` (4,) of the sensor.
+    """
+    ln = prior[LN_CLUTTER] + learnt[LN_CLUTTER]
     if channels & _RANGE:
-        ln -= looks.prior[LN_RANGE, sensor] + learnt[LN_RANGE]
+        ln -= prior[LN_RANGE] + learnt[LN_RANGE]
     if channels & _RATE:
-        ln -= looks.prior[LN_RATE, sensor] + learnt[LN_RATE]
+        ln -= prior[LN_RATE] + learnt[LN_RATE]
     return ln
 
 

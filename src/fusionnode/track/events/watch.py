@@ -121,6 +121,7 @@ class EventWatch:
         self._heights_ns = 0
         self._alarms = 0
         self._any_open = False
+        self._merges = 0
         self._kept = False  # a copy that only copies are made of
         self._pending: list[Pending] = []
         self._troubles: list[tuple[int, int, int]] = []  # TAI ns, sensor, number
@@ -157,6 +158,7 @@ class EventWatch:
     def merged(self, fresh: int, stale: int) -> None:
         """The track in ``fresh`` goes on for both; called once the numbers have changed."""
         b = self.births
+        self._merges += 1
         b.first_ns[fresh] = min(int(b.first_ns[fresh]), int(b.first_ns[stale]))
         b.told[fresh] |= b.told[stale]
         b.open[fresh] = b.open[fresh] and b.open[stale]
@@ -398,21 +400,34 @@ class EventWatch:
         open_ = p.active[:high] & b.open[:high]
         self._any_open = bool(open_.any())
         out: list[ObjectEvent] = []
-        for slot in np.flatnonzero(open_ & (p.status[:high] != _TENTATIVE)).tolist():
+        merges = self._merges
+        ready, at = self._ready(0), 0
+        while at < len(ready):
+            slot = int(ready[at])
+            at += 1
             if not p.active[slot] or not b.open[slot]:
                 continue  # merged meanwhile
             if p.object[slot] >= 0:
                 b.open[slot] = False
                 continue
-            hits = int(p.hits[slot])
-            over = p.status[slot] == _COASTING
-            if hits < max(LEAST_HITS, 2 * int(b.tried[slot])) and not (over and hits > b.tried[slot]):
-                continue
-            b.tried[slot] = hits
+            b.tried[slot] = p.hits[slot]
             out += self._origin(slot, t_ns, rules)
             if t_ns - b.first_ns[slot] > self._lookback_ns:
                 b.open[slot] = False
+            if self._merges != merges:  # which adds hits
+                merges = self._merges
+                ready, at = self._ready(slot + 1), 0
         return out
+
+    def _ready(self, first: int) -> npt.NDArray[np.int64]:
+        """Slots from ``first`` on of newcomers that were named, or have enough hits more to be looked at again."""
+        p, b = self._p, self.births
+        these = slice(first, int(p.high[0]))
+        status, hits, tried = p.status[these], p.hits[these], b.tried[these]
+        more = hits >= np.maximum(LEAST_HITS, 2 * tried)
+        more |= (status == _COASTING) & (hits > tried)
+        open_ = p.active[these] & b.open[these] & (status != _TENTATIVE)
+        return first + np.flatnonzero(open_ & (more | (p.object[these] >= 0)))
 
     @property
     def _lookback_ns(self) -> int:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fusionnode.core.types import StructArray
-from fusionnode.track.association.associate import Log, Measurements, Room, settle_plain_scans
+from fusionnode.track.association.associate import Log, Measurements, Room
+from fusionnode.track.association.settle import Settled, settle_scans
 from fusionnode.track.filtering.filter import predict_slots, try_pairs
 from fusionnode.track.filtering.noise import shape_noise
 from fusionnode.track.lanes import TALLY, workspace
@@ -30,8 +31,8 @@ class Engine(Protocol):
         rules: Rules,
         room: Room,
         log: Log,
-    ) -> tuple[int, bool, int]:
-        """As `associate.settle_plain_scans`; may settle nothing and return ``start, False, -1``."""
+    ) -> Settled:
+        """As `settle.settle_scans`; may settle nothing."""
         ...
 
     def try_pairs(self, picture: Picture, ms: Measurements, n: int, rules: Rules, room: Room) -> None:
@@ -66,10 +67,9 @@ class NumbaEngine:
         rules: Rules,
         room: Room,
         log: Log,
-    ) -> tuple[int, bool, int]:
+    ) -> Settled:
         """See `Engine.settle`."""
-        at, review, tried = settle_plain_scans(self._w, picture, ms, start, until_ns, rules, room, log)
-        return int(at), bool(review), int(tried)
+        return Settled(*settle_scans(self._w, picture, ms, start, until_ns, rules, room, log))
 
     def try_pairs(self, picture: Picture, ms: Measurements, n: int, rules: Rules, room: Room) -> None:
         """See `Engine.try_pairs`."""

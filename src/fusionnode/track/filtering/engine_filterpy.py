@@ -16,6 +16,7 @@ from numpy.polynomial.legendre import Legendre
 from fusionnode.core.types import MEASUREMENT, Channel, StructArray
 from fusionnode.track.association.associate import Log, Measurements, Room
 from fusionnode.track.association.coarse import refresh_coarse
+from fusionnode.track.association.settle import Settled
 from fusionnode.track.filtering.filter import BENT, MOST_ITERATIONS, predict_slots
 from fusionnode.track.filtering.sensing import LIGHT_M_S
 from fusionnode.track.lanes import workspace
@@ -188,9 +189,9 @@ class FilterpyEngine:
         rules: Rules,
         room: Room,
         log: Log,
-    ) -> tuple[int, bool, int]:
+    ) -> Settled:
         """Nothing is settled here: every scan goes the tracker's general way."""
-        return start, False, -1
+        return Settled(start, False, -1, -1, 0)
 
     def try_pairs(self, picture: Picture, ms: Measurements, n: int, rules: Rules, room: Room) -> None:
         """See `Engine.try_pairs`."""

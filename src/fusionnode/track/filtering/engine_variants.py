@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fusionnode.config import Tracking
 from fusionnode.core.types import StructArray
 from fusionnode.track.association.associate import Log, Measurements, Room
+from fusionnode.track.association.settle import Settled
 from fusionnode.track.filtering import consider, modes
 from fusionnode.track.filtering.engine import Engine, NumbaEngine
 from fusionnode.track.filtering.engine_filterpy import FilterpyEngine
@@ -31,9 +32,9 @@ class _General(NumbaEngine):
         rules: Rules,
         room: Room,
         log: Log,
-    ) -> tuple[int, bool, int]:
+    ) -> Settled:
         """Nothing is settled here."""
-        return start, False, -1
+        return Settled(start, False, -1, -1, 0)
 
 
 class UnscentedEngine(_General):

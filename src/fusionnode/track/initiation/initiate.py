@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from fusionnode.config import Tracking
 from fusionnode.core.types import MEASUREMENT, Channel, StructArray
+from fusionnode.track.association.associate import Measurements
 from fusionnode.track.filtering.sensing import COLUMNS, LIGHT_M_S
 from fusionnode.track.initiation.angles_only import refine
 from fusionnode.track.initiation.fit import consensus, fit_arc, widen_by_bend
-from fusionnode.track.initiation.near import around, make_cells, remember
+from fusionnode.track.initiation.near import around, make_cells, remember, remember_until
 from fusionnode.track.motion.dynamics import MU, RADIUS, Dynamics
 from fusionnode.track.motion.kepler import lambert
 
@@ -89,7 +90,47 @@ class Initiator:
         self._end += 1
         self.pending += 1
         remember(self._cells, at, self._z()[at])
-        return self._orbit(W, model), gone
+        if self.pending < self._enough:
+            return None, gone
+        which = around(self._cells, self._t, self._alive, self._first, at)
+        return self._orbit(which, W, model), gone
+
+    def add_some(
+        self,
+        ms: Measurements,
+        rows: npt.NDArray[np.int64],
+        near: npt.NDArray[np.bool_],
+        start: int,
+        W: npt.NDArray[np.float64],
+        model: Dynamics,
+    ) -> tuple[NewOrbit | None, tuple[int, int], int]:
+        """As `add`, of ``rows[start:]`` (of one scan) until an orbit comes of one; says too where that ended.
+
+        ``near`` (n,), by row: whether it is near a track.
+        """
+        count = len(rows) - start
+        t_ns = int(ms.t[rows[start]])
+        gone = self.forget(t_ns - self.window_ns)
+        if self.pending + count > self._most:
+            row = int(rows[start])
+            measurement = ms.z[row].view(MEASUREMENT)[0]
+            orbit, more = self.add(measurement, bool(near[start]), W, model)
+            return orbit, (gone[0] + more[0], gone[1] + more[1]), start + 1
+        if self._end + count > len(self._t):
+            self._make_room(2 * (self.pending + count))
+        while start < len(rows):
+            start, which = remember_until(
+                self._cells, self._z(), self._t, self._channels, self._near, self._alive, self._first, self._end,
+                ms.z, ms.t, ms.channels, rows, near, start, self._enough - self.pending, self._enough,
+            )  # fmt: skip
+            taken = start - (len(rows) - count)
+            self._end += taken
+            self.pending += taken
+            count -= taken
+            orbit = self._orbit(which, W, model)
+            if orbit is not None:
+                return orbit, gone, start
+        return None, gone, start
 
     def _make_room(self, n: int) -> None:
         """Move what is remembered and alive to the front of memory for ``n``."""
@@ -123,10 +164,10 @@ class Initiator:
         self.pending -= alive
         return near, alive - near
 
-    def _orbit(self, W: npt.NDArray[np.float64], model: Dynamics) -> NewOrbit | None:
-        if self.pending < self._enough:
-            return None
-        which = around(self._cells, self._t, self._alive, self._first, self._end - 1)
+    def _orbit(
+        self, which: npt.NDArray[np.int64], W: npt.NDArray[np.float64], model: Dynamics
+    ) -> NewOrbit | None:
+        """An orbit through those that agree, of the places ``which``, the last of them the newest."""
         n = len(which)
         if n < self._enough:
             return None
@@ -231,3 +272,8 @@ def from_two(
 def can_initiate(measurement: np.void) -> bool:
     """Whether a measurement says where something is, not only in which direction."""
     return int(measurement["channels"]) & _PLACE == _PLACE
+
+
+def can_all_initiate(channels: npt.NDArray[np.uint8]) -> bool:
+    """As `can_initiate`, of measurements with these ``channels`` (n,)."""
+    return bool((channels & _PLACE == _PLACE).all())

@@ -121,3 +121,29 @@ def around(cells, t_ns, alive, first, at):
                         count += 1
                     k = cells.older[k]
     return np.sort(found[:count])
+
+
+@kernel
+def remember_until(
+    cells, memory, t_ns, channels, near, alive, first, end, z, t, bits, rows, is_near, start, short, enough
+):
+    """Put measurements ``rows[start:]`` into memory from place ``end`` on, until one may be of a new object.
+
+    ``z`` (M, 27), ``t``, ``bits`` (M,): all there are, times and Channel bits; ``is_near`` as ``rows``. Stops after one
+    that ``enough`` detections, itself included, can be of one object with: returns one past it, and their places as
+    `around` gives them (none, if there was no such row). As long as ``short`` more are missing, none is looked for.
+    ``memory`` (capacity, 27), ``t_ns``, ``channels``, ``near``, ``alive``: (capacity,), changed in place.
+    """
+    for i in range(start, rows.shape[0]):
+        row = rows[i]
+        at = end + i - start
+        for k in range(z.shape[1]):
+            memory[at, k] = z[row, k]
+        t_ns[at], channels[at], near[at], alive[at] = t[row], bits[row], is_near[i], True
+        remember(cells, at, z[row])
+        if i - start + 1 < short:
+            continue
+        which = around(cells, t_ns, alive, first, at)
+        if which.shape[0] >= enough:
+            return i + 1, which
+    return rows.shape[0], np.empty(0, np.int64)
