@@ -35,7 +35,8 @@ from fusionnode.track.filtering.engine_variants import make_engine
 from fusionnode.track.past import state as track_state
 from fusionnode.track.past.rewind import Rewind
 from fusionnode.track.past.state import Restored
-from fusionnode.track.tracker import Tracker, merged
+from fusionnode.track.told import merged
+from fusionnode.track.tracker import Tracker
 
 SECOND_NS = 1_000_000_000
 _BELIEVABLE_NS = 86_400 * SECOND_NS

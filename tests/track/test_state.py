@@ -13,7 +13,8 @@ from fusionnode.core.outcome import Outcomes
 from fusionnode.core.types import ObjectEvent, Status, StructArray, Tombstone
 from fusionnode.record.state_file import decode, encode
 from fusionnode.track.past.state import export_state, import_state
-from fusionnode.track.tracker import Event, Tracker
+from fusionnode.track.told import Event
+from fusionnode.track.tracker import Tracker
 
 TIMES = np.arange(0.0, 120.0)
 CUT_S = 60.0

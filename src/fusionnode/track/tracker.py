@@ -5,8 +5,6 @@ What comes out depends on the measurements and their order alone, not on how the
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 import numpy as np
 import numpy.typing as npt
 
@@ -14,9 +12,6 @@ from fusionnode.config import Config
 from fusionnode.core.outcome import Outcome, Outcomes
 from fusionnode.core.schema import REASON_DROPPED, REASON_MERGED
 from fusionnode.core.types import (
-    TRACK_STATE,
-    Channel,
-    KnownObject,
     ObjectEvent,
     Status,
     StructArray,
@@ -29,7 +24,6 @@ from fusionnode.track.association.associate import (
     Measurements,
     Room,
     commit_pairs,
-    gate,
     make_log,
     make_room,
     scan_end,
@@ -43,7 +37,7 @@ from fusionnode.track.calibration.front import SensorTruth
 from fusionnode.track.events.watch import EventWatch
 from fusionnode.track.filtering.engine import Engine
 from fusionnode.track.filtering.engine_variants import kept_beside, make_engine
-from fusionnode.track.filtering.sensing import COLUMNS, FIRST_COLUMN
+from fusionnode.track.filtering.sensing import COLUMNS
 from fusionnode.track.identity import (
     alone,
     apart_from,
@@ -53,7 +47,7 @@ from fusionnode.track.identity import (
     is_sharp,
     recent_hits,
 )
-from fusionnode.track.initiation.attributable import sighted
+from fusionnode.track.initiation.catalogued import Prior, Who, candidacy, start_known, start_named
 from fusionnode.track.initiation.initiate import Initiator, NewOrbit, can_all_initiate, can_initiate
 from fusionnode.track.initiation.optical import OpticalInitiator, Start
 from fusionnode.track.initiation.tracklets import Tracklet
@@ -72,41 +66,15 @@ from fusionnode.track.picture import (
     touch,
 )
 from fusionnode.track.roster import Roster
+from fusionnode.track.told import Event, updates
 
 CHUNK = 4096
-Z_SITE_R, Z_LOS, Z_RANGE, Z_VAR = (FIRST_COLUMN + i for i in (0, 6, 15, 17))
-"""Columns of a MEASUREMENT seen as float64."""
 DAY_NS = 86_400_000_000_000
 REVIEW_HITS = 100
 """A track's identity is looked at again after so many hits, and while young at every doubling of them."""
-NEAREST_M = 500_000.0
-"""How far a known object is taken to be at least, where no range was measured."""
-BESIDE_RAD = 0.1
-"""Catalogued objects within this of a direction say how densely objects lie there."""
 FAR_OFF = 1e6
 """NIS of what does not fit at all."""
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]
-Event = StructArray | Tombstone | ObjectEvent
-"""What the tracker gives: TRACK_STATE arrays, tombstones and events of objects, in the order in which they happened."""
-
-
-def merged(events: list[Event]) -> list[Event]:
-    """The same events with arrays that follow each other joined: cheaper to look through."""
-    out: list[Event] = []
-    run: list[StructArray] = []
-    for event in [*events, None]:
-        if event is not None and not isinstance(event, Tombstone | ObjectEvent):
-            run.append(event)
-            continue
-        if run:
-            # as bytes: numpy joins records field by field
-            out.append(
-                np.concatenate([r.view(np.uint8) for r in run]).view(TRACK_STATE) if len(run) > 1 else run[0]
-            )
-            run = []
-        if event is not None:
-            out.append(event)
-    return out
 
 
 def _as_kernels_see(measurements: StructArray) -> Measurements:
@@ -131,48 +99,6 @@ def chunk_end(measurements: StructArray, start: int) -> int:
             return end + int(np.argmax(cut))
         end = stop
     return end
-
-
-_DEGREES = np.array([bin(c & Channel.RANGE | c & Channel.RANGE_RATE).count("1") + (2 if c & Channel.ANGLES else 0)
-                     for c in range(8)])  # fmt: skip
-
-
-class Who(Protocol):
-    """What the tracker asks of a correlation (see `catalogue.correlate.Correlation`)."""
-
-    def best(self) -> tuple[int, float] | None:
-        """The likeliest object (row) and its probability, if there is a candidate."""
-        ...
-
-    def of(self, row: int) -> float:
-        """The probability of one object."""
-        ...
-
-
-class Prior(Protocol):
-    """What the tracker asks of the catalogue (see `catalogue.known.KnownObjects`)."""
-
-    def near(
-        self, los: npt.NDArray[np.float64], site_r: npt.NDArray[np.float64], t_ns: int, cone_rad: float
-    ) -> npt.NDArray[np.int64]:
-        """Rows of the objects whose prediction is within ``cone_rad`` of a line of sight."""
-        ...
-
-    def prior(self, row: int, t_ns: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
-        """State (6,) and covariance (6, 6) of one object, if there is a prediction."""
-        ...
-
-    def object(self, row: int) -> KnownObject | None:
-        """What an object is called."""
-        ...
-
-    def correlate(self, x: npt.NDArray[np.float64], P: npt.NDArray[np.float64], t_ns: int) -> Who:
-        """Which objects a track may be."""
-        ...
-
-    def correlate_direction(self, direction: Any, delay: float = 1.0) -> Who:
-        """Which objects a tracklet of directions (`attributable.Sighted`) may be, seen ``delay`` light times ago."""
-        ...
 
 
 class Tracker:
@@ -208,10 +134,8 @@ class Tracker:
         self._outcomes = outcomes
         self._known = known if config.catalogue.initiate else None
         self._names = known
-        c = config.catalogue
-        self._name_from = c.name_probability
-        self._new_ratio = c.new_object_ratio
-        self._known_reach_m = 6.0 * max(c.sigma_radial_m, c.sigma_along_m, c.sigma_cross_m)
+        self._name_from = config.catalogue.name_probability
+        self._candidacy = candidacy(config)
         self._engine = engine or make_engine(config.tracking)
         self._rules = make_rules(config, dynamics.model(2, np.array([0.0, 0.0, 1.0])))
         self._coast_ns = next_tick(int(config.tracking.coast_publish_s * 1e9), self._rules.tick_ns)
@@ -453,19 +377,7 @@ class Tracker:
         log = self._log
         slots = log.slot[:n].copy()
         rows = log.row[:n]
-        out = np.zeros(n, TRACK_STATE)
-        out["track"] = self.picture.number[slots]
-        out["epoch_ns"] = out["last_ob_ns"] = ms.t[rows]
-        out["status"] = log.status[:n]
-        out["x"] = log.x[:n]
-        out["P"] = log.P[:n].reshape(n, 6, 6)
-        out["sensors"] = log.sensors[:n]
-        out["object"] = self.picture.object[slots]
-        out["object_p"] = self.picture.object_p[slots]
-        out["updates"] = log.hits[:n]
-        out["nis"] = log.nis[:n]
-        out["dof"] = _DEGREES[log.used[:n]]
-        out["existence"] = log.exist[:n]
+        out = updates(self.picture, log, ms, slots)
         self.truth.updates(self.picture, ms, log, slots)
         log.made[0] = 0
         self._events.append(out)
@@ -579,38 +491,12 @@ class Tracker:
     def _start_known(self, ms: Measurements, row: int) -> bool:
         """Start the track of the catalogued object that this measurement fits best, if there is one."""
         assert self._known is not None
-        z, t_ns = ms.z[row], int(ms.t[row])
-        distance = z[Z_RANGE] if ms.channels[row] & Channel.RANGE else NEAREST_M
-        sigma = float(np.sqrt(z[Z_VAR + 1 : Z_VAR + 3].max()))
-        cone = 6.0 * sigma + self._known_reach_m / distance
-        best: tuple[float, int, int] | None = None
-        likely: list[float] = []  # ln of each candidate's likelihood
-        los, site_r = z[Z_LOS : Z_LOS + 3], z[Z_SITE_R : Z_SITE_R + 3]
-        for candidate in self._known.near(los, site_r, t_ns, cone).tolist():
-            prior = None if candidate in self._roster.track_of_object else self._known.prior(candidate, t_ns)
-            slot = None if prior is None else self._roster.place(prior[0], prior[1].reshape(36), t_ns)
-            if slot is None:
-                continue
-            self.picture.exist[slot] = self._rules.birth
-            cost = self._try_one(ms, slot, row)
-            likely.append(self._log_likelihood() if cost < np.inf else -np.inf)
-            if cost < (best[0] if best else np.inf):
-                if best is not None:
-                    self._roster.release(best[1])
-                best = (cost, slot, candidate)
-            else:
-                self._roster.release(slot)
-        if best is None:
+        slot = start_known(
+            self._known, self._candidacy, self._roster, self._engine, self._rules, self._room, ms, row
+        )
+        if slot is None:
             return False
-        _, slot, candidate = best
-        self._try_one(ms, slot, row)
-        likely_new = self._log_density(los, site_r, t_ns, int(self._room.trials.used[0]))
-        weight = np.exp(np.array([*likely, likely_new]) - max(*likely, likely_new))
-        if weight[-1] > self._name_from * weight.sum():
-            self._roster.release(slot)
-            return False
-        probability = np.exp(self._log_likelihood() - max(*likely, likely_new)) / weight.sum()
-        self._roster.identify(slot, candidate, float(probability))
+        t_ns = int(ms.t[row])
         self._enlist(slot, t_ns, t_ns, known=True)
         commit_pairs(self.picture, self._room, np.zeros(1, np.int64), ms, self._rules, self._log)
         self._drain(ms, False)
@@ -621,28 +507,13 @@ class Tracker:
         """Start the track of the catalogued object that a tracklet of directions most probably is, if it is."""
         if self._known is None:
             return False
-        rows, p = tracklet.rows, self.picture
-        who = self._known.correlate_direction(sighted(rows, tracklet.motion), float(rows["target_delay"][-1]))
-        best = who.best()
-        if best is None or best[1] < self._name_from or best[0] in self._roster.track_of_object:
-            return False
-        prior = self._known.prior(best[0], int(rows["t_meas_ns"][0]))
-        slot = None if prior is None else self._roster.place(
-            prior[0], prior[1].reshape(36), int(rows["t_meas_ns"][0])
-        )  # fmt: skip
+        rows, ms = tracklet.rows, _as_kernels_see(tracklet.rows)
+        slot = start_named(
+            self._known, self._candidacy, self._roster, self._engine, self._rules, self._room, tracklet, ms
+        )
         if slot is None:
             return False
-        ms = _as_kernels_see(rows)
-        for row in range(len(rows)):
-            if not self._try_one(ms, slot, row) < np.inf:
-                self._roster.release(slot)
-                return False
-            trials = self._room.trials
-            p.x[slot], p.P[slot], p.epoch[slot] = trials.x[0], trials.P[0], ms.t[row]
-        refresh_coarse(p, slot)
-        self._roster.identify(slot, *best)
         self._enlist(slot, int(ms.t[0]), int(ms.t[-1]), known=True)
-        p.exist[slot], p.exist_ns[slot] = self._rules.birth, ms.t[-1]
         self._begin_with(slot, rows)
         return True
 
@@ -651,32 +522,6 @@ class Tracker:
         if self._watch is not None:
             self._watch.born(slot, first_ns, now_ns, known=known)
             self._next_due = min(self._next_due, self._watch.next_ns)
-
-    def _log_likelihood(self) -> float:
-        """Of the first trial in the room, in the units of its channels."""
-        trial = self._room.trials
-        return -0.5 * float(
-            trial.nis[0] + np.log(trial.det[0]) + _DEGREES[trial.used[0]] * np.log(2.0 * np.pi)
-        )
-
-    def _log_density(
-        self, los: npt.NDArray[np.float64], site_r: npt.NDArray[np.float64], t_ns: int, used: int
-    ) -> float:
-        """ln of how densely objects that the catalogue does not have lie around a measurement, in the same units: as
-        the catalogue's do around its direction; over a thousand kilometres, and over ten kilometres a second.
-        """
-        assert self._known is not None
-        beside = max(len(self._known.near(los, site_r, t_ns, BESIDE_RAD)), 0.5)
-        density = self._new_ratio * beside / (np.pi * BESIDE_RAD**2)
-        density *= 1e-6 if used & Channel.RANGE else 1.0
-        return float(np.log(density * (1e-4 if used & Channel.RANGE_RATE else 1.0)))
-
-    def _try_one(self, ms: Measurements, slot: int, row: int) -> float:
-        """Cost of one pair, which is then the first in the room; inf if it is out of its gate."""
-        self._room.slots[0], self._room.rows[0] = slot, row
-        self._engine.try_pairs(self.picture, ms, 1, self._rules, self._room)
-        held = gate(self.picture, self._room, 1, ms, self._rules)
-        return -float(self._room.gain[0]) if held else np.inf
 
     def _end(self, slot: int, t_ns: int, reason: str, successor: int | None = None) -> None:
         number = int(self.picture.number[slot])

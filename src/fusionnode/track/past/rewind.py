@@ -28,7 +28,8 @@ from fusionnode.core.types import ObjectEvent, StructArray, Tombstone
 from fusionnode.track.past.checkpoint import Checkpoint, checkpoint, restore
 from fusionnode.track.past.reconcile import Named, Standing, names_of, standing
 from fusionnode.track.picture import report
-from fusionnode.track.tracker import Event, Tracker
+from fusionnode.track.told import Event
+from fusionnode.track.tracker import Tracker
 
 MARKS = 12
 """Checkpoints over the time that late measurements may be old."""
