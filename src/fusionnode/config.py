@@ -94,6 +94,9 @@ class Sensor(_Model):
     ``scan``: the sensor follows one object at a time ("track"), or looks at its whole field of view in every scan
     ("search"): then a track in the field that a scan does not report was missed. The field: ``field_azimuth_deg`` from
     and to, clockwise; ``min_elevation_deg`` to ``field_max_elevation_deg``; out to ``field_range_m`` (``max_range_m``).
+
+    ``releasable_to``: what this sensor contributed to goes only to release groups all of whose ``releasable_to`` are in
+    this list (originator control; not given: no caveat).
     """
 
     id: Annotated[int, Field(ge=1, le=0xFFFFFFFF)]
@@ -137,6 +140,7 @@ class Sensor(_Model):
     field_azimuth_deg: tuple[Azimuth, Azimuth] = (0.0, 360.0)
     field_max_elevation_deg: Annotated[float, Field(ge=-90, le=90)] = 90.0
     field_range_m: Positive | None = None
+    releasable_to: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _field_is_one(self) -> Sensor:
@@ -361,7 +365,8 @@ class Catalogue(_Model):
     """Known objects: priors for initiation and names for tracks.
 
     ``new_object_ratio``: objects that the sensors see and the catalogue does not have, for each that it has. A track
-    gets the name of an object that it is with at least ``name_probability``.
+    gets the name of an object that it is with at least ``name_probability``. ``owners_file``: lines ``number,owner``
+    (CSV), for rules of release.
     """
 
     files: tuple[str, ...] = ()
@@ -373,6 +378,7 @@ class Catalogue(_Model):
     new_object_ratio: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.05
     name_probability: Annotated[float, Field(ge=0.5, lt=1, allow_inf_nan=False)] = 0.95
     initiate: bool = True
+    owners_file: str | None = None
 
 
 class Publish(_Model):
@@ -407,6 +413,137 @@ class Events(_Model):
     decay_height_m: Positive = 200_000.0
     reentry_height_m: Positive = 120_000.0
     reentry_ahead_s: Seconds = 86_400.0
+
+
+SatNo = Annotated[int, Field(ge=1, le=999_999_999)]
+Mark = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[ -~]*[!-~][ -~]*$")]
+Band = tuple[Finite, Finite]
+Regime = Literal["leo", "meo", "geo", "heo"]
+StatusName = Literal["tentative", "confirmed", "coasting"]
+WithheldField = Literal[
+    "uct", "satNo", "idOnOrbit", "name", "objectProbability", "sensors", "lastObEnd", "nis", "dof", "updates",
+    "existence", "provenance",
+]  # fmt: skip
+
+
+class Area(_Model):
+    """Where the point below an object may be: WGS 84 geodetic. Longitudes go eastwards from the first to the second."""
+
+    lat_deg: tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-90, le=90)]] = (-90, 90)
+    lon_deg: tuple[Annotated[float, Field(ge=-180, le=360)], Annotated[float, Field(ge=-180, le=360)]] = (
+        -180,
+        180,
+    )
+
+    @model_validator(mode="after")
+    def _has_an_inside(self) -> Area:
+        if not self.lat_deg[0] < self.lat_deg[1]:
+            raise ValueError("lat_deg: expected [from, to] with from < to")
+        if self.lon_deg[0] == self.lon_deg[1]:
+            raise ValueError("lon_deg: expected two different longitudes")
+        return self
+
+
+class Rule(_Model):
+    """One rule of a group: the first whose conditions all hold decides; where none does, nothing goes out.
+
+    A condition that is not given holds for all. Catalogue numbers stand in ``objects`` and, one a line, in
+    ``objects_file``. ``regimes`` by the osculating orbit: ``geo`` a period within 10 % of a sidereal day and an
+    eccentricity below 0.1, ``heo`` an eccentricity from 0.25 on, of the rest ``leo`` below 2,000 km of apogee and
+    ``meo``. ``owners`` by ``catalogue.owners_file``. Heights are above the equator's radius. ``sensors_only``: all that
+    contributed are in the list; ``sensors_none``: none is.
+
+    ``fields``: what a state says beyond who, where, how well and the markings. ``precision_m``: positions are off by
+    more than this (rms of a revolution), for good and on purpose (0: they are not); it is rounded up to 1, 3.16, 10,
+    31.6 ... m. ``delay_s``: after the state's epoch, by the policy of that moment. ``min_interval_s``: from one state
+    of an object to the next, the newest first. ``events``: what happens to the object is told too.
+    """
+
+    name: Name
+    release: bool = True
+    objects: tuple[SatNo, ...] | None = None
+    objects_file: str | None = None
+    regimes: tuple[Regime, ...] | None = None
+    owners: tuple[str, ...] | None = None
+    uct: bool | None = None
+    inclination_deg: Band | None = None
+    perigee_km: Band | None = None
+    apogee_km: Band | None = None
+    area: Area | None = None
+    sensors_only: tuple[Name, ...] | None = None
+    sensors_none: tuple[Name, ...] | None = None
+    status: tuple[StatusName, ...] | None = None
+    fields: Literal["all"] | tuple[WithheldField, ...] = "all"
+    precision_m: Annotated[float, Field(ge=0, le=100_000.0, allow_inf_nan=False)] = 0.0
+    delay_s: Annotated[float, Field(ge=0, le=604_800.0, allow_inf_nan=False)] = 0.0
+    min_interval_s: Annotated[float, Field(ge=0, le=86_400.0, allow_inf_nan=False)] = 0.0
+    events: bool = False
+
+    @model_validator(mode="after")
+    def _bands_have_an_inside(self) -> Rule:
+        for key in ("inclination_deg", "perigee_km", "apogee_km"):
+            band = getattr(self, key)
+            if band is not None and not band[0] < band[1]:
+                raise ValueError(f"{key}: expected [from, to] with from < to")
+        return self
+
+
+class Group(_Model):
+    """What one circle of partners gets, and where. What no rule releases does not exist for it.
+
+    ``endpoint`` carries the stream, ``request_endpoint`` snapshots and requests, both encrypted (CURVE).
+    ``picture``: ``fused``, or ``local``: only tracks that this node's own sensors made. ``releasable_to`` is marked on
+    all that goes out; a state with a sensor whose own ``releasable_to`` lacks one of these does not. ``sign``: each
+    message carries a signature. ``sensor_status`` names the sensors whose liveness is told. ``history_bytes`` are kept
+    in memory and, with a ``spool_directory``, ``spool_bytes`` on disk for ``spool_age_h``, for who was away.
+    """
+
+    endpoint: Annotated[str, Field(pattern=r"^(tcp|ipc)://.+")]
+    request_endpoint: Annotated[str, Field(pattern=r"^(tcp|ipc)://.+")]
+    picture: Literal["fused", "local"] = "fused"
+    classification_marking: Mark
+    releasable_to: Annotated[tuple[Mark, ...], Field(min_length=1)]
+    data_mode: Literal["REAL", "TEST", "SIMULATED", "EXERCISE"] | None = None
+    source: Mark | None = None
+    sign: bool = False
+    history_bytes: Annotated[int, Field(ge=65_536, le=1 << 34)] = 16 << 20
+    spool_directory: str | None = None
+    spool_bytes: Annotated[int, Field(ge=65_536, le=1 << 44)] = 1 << 30
+    spool_age_h: Annotated[float, Field(gt=0, le=8760)] = 24.0
+    high_water_mark: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    heartbeat_s: Seconds | None = None
+    sensor_state_s: Seconds | None = None
+    sensor_status: tuple[Name, ...] = ()
+    rule: tuple[Rule, ...] = ()
+
+    @model_validator(mode="after")
+    def _rules_have_names(self) -> Group:
+        seen: list[str] = []
+        for rule in self.rule:
+            if rule.name in seen:
+                raise ValueError(f"rule: the name {rule.name!r} is there twice")
+            seen.append(rule.name)
+        return self
+
+
+class Release(_Model):
+    """Where the keys of groups and partners are, and where the log of what was released to whom is written."""
+
+    keys_directory: str | None = None
+    audit_directory: str | None = None
+
+
+class Partner(_Model):
+    """One partner. Its key is ``keys/allowed/GROUP/NAME.public``.
+
+    With ``paced_bytes_per_s`` it gets so many bytes a second and no live stream, in the order of ``priority``:
+    ``events``, ``uct``, or names of rules. ``may_request``: it may ask for observations.
+    """
+
+    group: Name
+    paced_bytes_per_s: Annotated[float, Field(ge=0, le=1e9)] = 0.0
+    may_request: bool = False
+    priority: tuple[str, ...] = ()
 
 
 class Journal(_Model):
@@ -450,6 +587,9 @@ class Config(_Model):
     events: Events = Events()
     state: State = State()
     daemon: Daemon = Daemon()
+    release: Release = Release()
+    group: dict[Name, Group] = {}
+    partner: dict[Name, Partner] = {}
 
     @field_validator("site", "sensor")
     @classmethod
@@ -486,6 +626,38 @@ class Config(_Model):
             _require_loopback("publish.snapshot_endpoint", self.publish.snapshot_endpoint)
         return self
 
+    @model_validator(mode="after")
+    def _release_hangs_together(self) -> Config:
+        if self.group and self.release.keys_directory is None:
+            raise ValueError("release.keys_directory: needed where there are groups")
+        if self.group and self.release.audit_directory is None:
+            raise ValueError("release.audit_directory: needed where there are groups")
+        taken = {
+            self.publish.endpoint: "publish.endpoint",
+            self.publish.snapshot_endpoint: "publish.snapshot_endpoint",
+        }
+        for name, group in self.group.items():
+            for key, endpoint in (("endpoint", group.endpoint), ("request_endpoint", group.request_endpoint)):
+                where = f"group.{name}.{key}"
+                _require_port(where, endpoint)
+                if endpoint in taken:
+                    raise ValueError(f"{where}: {endpoint} is also {taken[endpoint]}")
+                taken[endpoint] = where
+            for sensor in group.sensor_status:
+                if sensor not in self.sensor:
+                    raise ValueError(f"group.{name}.sensor_status: no [sensor.{sensor}]")
+            for rule in group.rule:
+                for key in ("sensors_only", "sensors_none"):
+                    for sensor in getattr(rule, key) or ():
+                        if sensor not in self.sensor:
+                            raise ValueError(f"group.{name}.rule.{rule.name}.{key}: no [sensor.{sensor}]")
+                if rule.owners is not None and self.catalogue.owners_file is None:
+                    raise ValueError(f"group.{name}.rule.{rule.name}.owners: needs catalogue.owners_file")
+        for name, partner in self.partner.items():
+            if partner.group not in self.group:
+                raise ValueError(f"partner.{name}.group: no [group.{partner.group}]")
+        return self
+
     def sensor_ids(self) -> dict[str, int]:
         """Numbers of sensors by each of their names."""
         return {name: s.id for key, s in self.sensor.items() for name in (key, *s.participants)}
@@ -517,20 +689,43 @@ def parse(text: str, path: Path) -> Config:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
-    folder = path.parent
-    catalogue = tree.get("catalogue")
-    if isinstance(catalogue, dict) and isinstance(catalogue.get("files"), list):
-        catalogue["files"] = [str(folder / f) if isinstance(f, str) else f for f in catalogue["files"]]
-    journal = tree.get("journal")
-    if isinstance(journal, dict) and isinstance(journal.get("directory"), str):
-        journal["directory"] = str(folder / journal["directory"])
-    state = tree.get("state")
-    if isinstance(state, dict) and isinstance(state.get("directory"), str):
-        state["directory"] = str(folder / state["directory"])
+    _place(tree, path.parent)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_first_fault(error)}") from None
+
+
+_FOLDERS = (
+    ("catalogue", "owners_file"),
+    ("journal", "directory"),
+    ("state", "directory"),
+    ("release", "keys_directory"),
+    ("release", "audit_directory"),
+)
+"""Keys that name files and folders; those of groups and rules come on top."""
+
+
+def _place(tree: dict[str, Any], folder: Path) -> None:
+    """Take relative paths from ``folder``."""
+
+    def table(value: Any) -> dict[str, Any]:
+        return value if isinstance(value, dict) else {}
+
+    def place(keys: dict[str, Any], key: str) -> None:
+        if isinstance(keys.get(key), str):
+            keys[key] = str(folder / keys[key])
+
+    catalogue = table(tree.get("catalogue"))
+    if isinstance(catalogue.get("files"), list):
+        catalogue["files"] = [str(folder / f) if isinstance(f, str) else f for f in catalogue["files"]]
+    for name, key in _FOLDERS:
+        place(table(tree.get(name)), key)
+    for group in table(tree.get("group")).values():
+        place(table(group), "spool_directory")
+        rules = table(group).get("rule")
+        for rule in rules if isinstance(rules, list) else []:
+            place(table(rule), "objects_file")
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -36,11 +36,13 @@ from fusionnode.core.types import LinkRecord
 from fusionnode.link.inbox import Inbox, PortEvent
 from fusionnode.link.poller import Poller
 from fusionnode.record import state_file
-from fusionnode.record.entries import Finish, LinkEvent, Meta, QueueDrop
+from fusionnode.record.entries import Finish, LinkEvent, Meta, QueueDrop, Reload
 from fusionnode.record.journal import Journal
 from fusionnode.record.replay import Replayable
 from fusionnode.record.state_file import Saver, StateError
+from fusionnode.release import lists as release_lists
 from fusionnode.release.outlet import Outlet
+from fusionnode.release.wire import StreamDigest
 
 SWITCH_INTERVAL_S = 0.0005
 """The interpreter's default of 5 ms would be the largest part of a detection's latency."""
@@ -61,8 +63,30 @@ if TYPE_CHECKING:
     from fusionnode.pipeline import Pipeline
 
 
+class GroupStream(Protocol):
+    """What the daemon needs of a release group's stream."""
+
+    @property
+    def name(self) -> str:
+        """The group's."""
+
+    @property
+    def digest(self) -> StreamDigest:
+        """Over all messages taken."""
+
+    def take(self) -> object:
+        """Messages and grants since the last time."""
+
+
 class Fusion(Replayable, Protocol):
     """What the daemon needs of a pipeline."""
+
+    @property
+    def groups(self) -> Sequence[GroupStream]:
+        """The release groups' streams, in the order of the configuration."""
+
+    def reload(self, config: Config, t_ns: int) -> None:
+        """Other rules of release hold from now on."""
 
     @property
     def newest_ns(self) -> int:
@@ -121,9 +145,34 @@ def build_pipeline(config: Config, config_path: Path, stream_epoch: str) -> Pipe
 
     warmup.compile_kernels(config.tracking)
     try:
-        return pipeline.build(config, stream_epoch)
+        known = load_catalogue(config, config_path)
+        return pipeline.build(config, stream_epoch, offset_key(config, config_path), known=known)
     except ValueError as error:
-        raise ConfigError(f"{config_path}: catalogue.files: {error}") from None
+        raise ConfigError(f"{config_path}: group: {error}") from None
+
+
+def offset_key(config: Config, config_path: Path) -> bytes | None:
+    """The key of offsets and of names of tracks in release groups; None where there are no groups.
+
+    Raises:
+        ConfigError: it is not there, not a key, or readable for others.
+    """
+    if not config.group or config.release.keys_directory is None:
+        return None
+    path = Path(config.release.keys_directory) / "offset.secret"
+    try:
+        with path.open("rb") as file:
+            open_to = os.fstat(file.fileno()).st_mode & 0o077
+            text = file.read(128).strip()
+    except OSError as error:
+        raise ConfigError(
+            f"{config_path}: release.keys_directory: {path}: {error.strerror}; made by: fusionnode keys new offset"
+        ) from None
+    if open_to:
+        raise ConfigError(f"{config_path}: release.keys_directory: {path}: others can read it; chmod 600")
+    if len(text) != 64 or not all(c in b"0123456789abcdefABCDEF" for c in text):
+        raise ConfigError(f"{config_path}: release.keys_directory: {path}: not a key: expected 64 hex digits")
+    return bytes.fromhex(text.decode())
 
 
 def load_catalogue(config: Config, config_path: Path) -> KnownObjects | None:
@@ -204,7 +253,12 @@ def restore_as_then(pipeline: Pipeline, journal: Path, meta: Meta) -> None:
 
 
 def run_meta(
-    config: Config, config_text: str, stream_epoch: str, started_ns: int, restored: bytes | None = None
+    config: Config,
+    config_text: str,
+    stream_epoch: str,
+    started_ns: int,
+    restored: bytes | None = None,
+    offset_key: bytes | None = None,
 ) -> Meta:
     """How a run with this configuration begins now, on this computer."""
     catalogue = hashlib.sha256()
@@ -219,7 +273,48 @@ def run_meta(
         catalogue_sha256=catalogue.hexdigest() if config.catalogue.files else None,
         restored_sha256=None if restored is None else hashlib.sha256(restored).hexdigest(),
         config_text=config_text,
+        release_sha256=release_lists.read(config).sha256 or None,
+        offset_key_sha256=None if offset_key is None else hashlib.sha256(offset_key).hexdigest(),
     )
+
+
+_RELOADED = ("group", "partner")
+_NEEDS_RESTART = (
+    "endpoint", "request_endpoint", "sign", "history_bytes", "spool_directory", "spool_bytes", "spool_age_h",
+    "high_water_mark",
+)  # fmt: skip
+
+
+def reloadable(old: Config, new: Config) -> tuple[Config, list[str]]:
+    """The old configuration with what of the new one can take effect in a running node; and the keys that cannot."""
+    left: list[str] = []
+    before, after = old.model_dump(), new.model_dump()
+    for name in before:
+        a, b = before[name], after[name]
+        if name in _RELOADED:
+            continue
+        if name == "sensor":
+            a, b = ({k: {**s, "releasable_to": None} for k, s in x.items()} for x in (a, b))
+        elif name == "catalogue":
+            a, b = ({**x, "owners_file": None} for x in (a, b))
+        if a != b:
+            left.append(name)
+    if tuple(old.group) != tuple(new.group):
+        left.append("group")
+    groups = {}
+    for name, group in old.group.items():
+        wanted = new.group.get(name, group)
+        keep = {key: getattr(group, key) for key in _NEEDS_RESTART}
+        left += [f"group.{name}.{key}" for key in _NEEDS_RESTART if getattr(wanted, key) != keep[key]]
+        groups[name] = wanted.model_copy(update=keep)
+    sensors = {
+        name: sensor.model_copy(update={"releasable_to": new.sensor.get(name, sensor).releasable_to})
+        for name, sensor in old.sensor.items()
+    }
+    catalogue = old.catalogue.model_copy(update={"owners_file": new.catalogue.owners_file})
+    partners = {name: partner for name, partner in new.partner.items() if partner.group in groups}
+    merged = {"group": groups, "partner": partners, "sensor": sensors, "catalogue": catalogue}
+    return old.model_copy(update=merged), left
 
 
 def run(
@@ -279,7 +374,7 @@ def run(
             stack.callback(saver.close)
         journal = None
         if config.journal.directory is not None:
-            meta = run_meta(config, text, stream_epoch, started_ns, restored)
+            meta = run_meta(config, text, stream_epoch, started_ns, restored, offset_key(config, config_path))
             if restored is not None and meta.restored_sha256 is not None:
                 state_file.write(
                     Path(config.journal.directory) / state_file.copy_name(meta.restored_sha256), restored
@@ -293,7 +388,7 @@ def run(
             )
             stack.callback(journal.close)
         tell_events(pipeline, log)
-        node = Node(config, clock, pipeline, outlet, journal, log, saver)
+        node = Node(config, clock, pipeline, outlet, journal, log, saver, config_path=config_path)
         code = node.run(wake, debug=debug)
         if saver is not None:
             saver.close()
@@ -314,6 +409,8 @@ class Node:
     journal: Journal | None
     log: Log
     saver: Saver | None = None
+    config_path: Path | None = None
+    _wanted: list[tuple[Config, str, str]] = field(init=False, default_factory=list)
     _inbox: Inbox = field(init=False)
     _stopping: threading.Event = field(init=False, default_factory=threading.Event)
     _faults: list[tuple[str, BaseException]] = field(init=False, default_factory=list)
@@ -355,7 +452,8 @@ class Node:
             snapshot=self.config.publish.snapshot_endpoint,
             links={name: poller.endpoints.get(name, "serial") for name in self.config.link},
         )
-        reason = wake.wait()
+        while (reason := wake.wait()) == signal.Signals.SIGHUP.name:
+            self._look_at_config()
         self.log("stopping", reason=reason)
         self._stopping.set()
         poller.wake()
@@ -370,6 +468,38 @@ class Node:
             if debug:
                 traceback.print_exception(error)
         return 1 if self._faults else 0
+
+    def _look_at_config(self) -> None:
+        """Read the configuration anew, and have the fusion thread take up what of it a running node can."""
+        if self.config_path is None:
+            return
+        try:
+            new, text = load_config(self.config_path)
+            lists = release_lists.read(new)
+        except (ConfigError, ValueError) as error:
+            self.log("reload_refused", text=str(error), consequence="what held goes on")
+            return
+        self._wanted.append((new, text, lists.sha256))
+
+    def _reload(self, t_ns: int) -> None:
+        """In the fusion thread: other rules of release from this moment on."""
+        while self._wanted:
+            new, text, sha256 = self._wanted.pop(0)
+            config, left = reloadable(self.config, new)
+            try:
+                self.pipeline.reload(config, t_ns)
+            except ValueError as error:
+                self.log("reload_refused", text=str(error), consequence="what held goes on")
+                continue
+            self.config = config
+            if self.journal is not None:
+                self.journal.append(Reload(t_ns, text, sha256))
+            self.log("reloaded", groups=list(config.group), **({"needs_restart": left} if left else {}))
+
+    def _release(self) -> None:
+        """Hand the release groups what they are to get."""
+        for group in self.pipeline.groups:
+            group.take()
 
     def summary(self) -> dict[str, object]:
         """What has happened since the start."""
@@ -418,18 +548,22 @@ class Node:
         while (taken := self._inbox.take(most, self._wait_s())) is not None:
             self._admit(*taken)
             t_ns = self._now_ns()
+            self._reload(t_ns)
             if self.journal is not None:
                 self.journal.append_tick(t_ns)
             self.outlet.send(self.pipeline.tick(t_ns))
+            self._release()
             self._save()
             self._complain()
         if self._faults:
             return  # no more records came because a thread died: that is not a clean end
         t_ns = self._now_ns()
         self.outlet.send(self.pipeline.finish(t_ns))
+        self._release()
         if self.journal is not None:
             digest = self.outlet.digest
-            self.journal.append(Finish(t_ns, digest.messages, digest.hexdigest()))
+            groups = tuple((g.name, g.digest.messages, g.digest.hexdigest()) for g in self.pipeline.groups)
+            self.journal.append(Finish(t_ns, digest.messages, digest.hexdigest(), groups))
         self._save(at_once=True)
 
     def _wait_s(self) -> float:
@@ -577,9 +711,9 @@ def _interruptible() -> Iterator[None]:
 
 @contextmanager
 def _signals() -> Iterator[Wake]:
-    """SIGTERM and SIGINT wake the main thread, as often as they come; the old handlers are put back."""
+    """SIGTERM, SIGINT and SIGHUP wake the main thread, as often as they come; the old handlers are put back."""
     wake = Wake()
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = [signal.signal(number, lambda caught, _frame: wake.up(caught)) for number in numbers]
     try:
         yield wake

@@ -30,6 +30,8 @@ from fusionnode.core.types import (
 from fusionnode.intake.measure import Measurer
 from fusionnode.intake.ordering import Ordering
 from fusionnode.intake.watch import SensorWatch
+from fusionnode.release.groups import Groups
+from fusionnode.release.stream import GroupStream
 from fusionnode.release.wire import Message, StreamEncoder
 from fusionnode.track.filtering.engine_variants import make_engine
 from fusionnode.track.past import state as track_state
@@ -54,6 +56,10 @@ class Pipeline:
         stream_epoch: id of this run's stream.
         orientation: Earth orientation for frames and sites.
         known: the catalogue, if there is one.
+        offset_key: the node's secret for offsets and names of tracks in release groups; needed if there are groups.
+
+    Raises:
+        ValueError: a file that a rule of release names cannot be used, or the key is not there; one line.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class Pipeline:
         stream_epoch: str,
         orientation: EarthOrientation,
         known: KnownObjects | None = None,
+        offset_key: bytes | None = None,
     ) -> None:
         self.outcomes = Outcomes()
         self.on_states: Callable[[StructArray], None] | None = None
@@ -72,6 +79,8 @@ class Pipeline:
         self.streaming = True
         """False where nobody subscribes (files): no messages are made, and `on_states` gives the results."""
         self._config = config
+        self.config = config
+        """As it was given, with the rules of release that hold by now."""
         self.known = known
         self.orientation = orientation
         self._decoders = {
@@ -109,11 +118,28 @@ class Pipeline:
             data_mode=config.node.data_mode,
             source=config.node.source,
         )
+        self._groups = Groups(
+            config, orientation, known, self._object, self.outcomes, stream_epoch=stream_epoch, key=offset_key
+        )
         self._published: set[int] = set()
         self._heartbeat_ns = round(config.publish.heartbeat_s * SECOND_NS)
         self._sensor_state_ns = round(config.publish.sensor_state_s * SECOND_NS)
         self._next_heartbeat_ns = 0
         self._next_sensor_state_ns = 0
+
+    @property
+    def groups(self) -> tuple[GroupStream, ...]:
+        """The release groups' streams, in the order of the configuration; each has to be taken from after each call."""
+        return self._groups.streams
+
+    def reload(self, config: Config, t_ns: int) -> None:
+        """Another configuration's rules of release hold from now on, TAI ns. All else of it is left.
+
+        Raises:
+            ValueError: it has other groups, or a file that cannot be used; nothing has changed then.
+        """
+        self._groups.reload(config, t_ns)
+        self.config = config
 
     # -- in
 
@@ -183,7 +209,10 @@ class Pipeline:
             gone = [Tombstone(track, t_ns, REASON_NODE_STOPPED) for track in sorted(self._published)]
             messages += self.encoder.tombstones(gone)
         self._published.clear()
-        return messages + self._periodic(t_ns, force=t_ns > 0)
+        messages += self._periodic(t_ns, force=t_ns > 0)
+        if self.streaming and self._config.state.directory is None:
+            self._groups.stop(t_ns)
+        return messages
 
     def _take(self, decoded: Decoded, t_rx_ns: int) -> None:
         self._watch.note(decoded)
@@ -212,12 +241,14 @@ class Pipeline:
                 if event.track in self._published:
                     self._published.discard(event.track)
                     messages += self.encoder.tombstones([event])
+                self._groups.end(event, self._last_tick_ns)
                 continue
             if isinstance(event, ObjectEvent):
                 if self.on_event is not None:
                     self.on_event(event)
                 if self.streaming:
                     messages += self.encoder.events([event])
+                    self._groups.event(event, self._last_tick_ns)
                 continue
             if not self._config.publish.tentative:
                 tentative = event["status"] == _TENTATIVE
@@ -229,6 +260,7 @@ class Pipeline:
                     self.on_states(event)
                 if self.streaming:
                     messages += self.encoder.states(event)
+                    self._groups.states(event, self._last_tick_ns)
         return messages
 
     def _periodic(self, t_ns: int, *, force: bool = False) -> list[Message]:
@@ -246,6 +278,7 @@ class Pipeline:
                 "unknownSensors": {name: self._watch.count(name) for name in self._watch.strangers()},
             }
             messages.append(self.encoder.heartbeat(t_ns, len(self._published), details))
+        self._groups.turn(t_ns, lambda: self._sensor_states(t_ns), force=force)
         return messages
 
     # -- what outlives it
@@ -260,6 +293,7 @@ class Pipeline:
             "tracker": track_state.export_state(
                 self._tracker, lambda row: -1 if known is None else known.object(row).sat_no
             ),
+            **self._groups.export(),
         }
 
     def import_state(self, state: dict[str, Any], now_ns: int) -> Restored:
@@ -279,6 +313,7 @@ class Pipeline:
             raise ValueError(f"not the state of a node: {error!r}") from None
         if node != self._config.node.id:
             raise ValueError(f"the state of node {node!r}, not of {self._config.node.id!r}")
+        self._groups.take_up(state)
         age_s = (now_ns - t_ns) / SECOND_NS
         if age_s > self._config.state.max_age_s:
             self._tracker.number_from(begun)
@@ -309,6 +344,7 @@ class Pipeline:
             "clusters_approximated": self._tracker.approximated,
             "updates_mended": self._tracker.mended,
             "states_not_finite": self.encoder.not_finite,
+            **({"groups": self._groups.summary()} if self._groups.streams else {}),
             "earth_orientation": self.orientation_report(),
         }
 
@@ -353,15 +389,23 @@ class Pipeline:
         return None if self.known is None or row < 0 else self.known.object(row)
 
 
-def build(config: Config, stream_epoch: str) -> Pipeline:
-    """A pipeline with the Earth orientation and catalogue that the configuration names.
+def build(
+    config: Config,
+    stream_epoch: str,
+    offset_key: bytes | None = None,
+    *,
+    known: KnownObjects | None = None,
+) -> Pipeline:
+    """A pipeline with the Earth orientation and catalogue that the configuration names (or the given catalogue).
 
     Raises:
-        ValueError: a catalogue file cannot be used; the text is one line.
+        ValueError: a catalogue file, or one that a rule of release names, cannot be used; the text is one line.
     """
     orientation = EarthOrientation()
-    known = load_catalogue(config, orientation)
-    return Pipeline(config, stream_epoch=stream_epoch, orientation=orientation, known=known)
+    known = load_catalogue(config, orientation) if known is None else known
+    return Pipeline(
+        config, stream_epoch=stream_epoch, orientation=orientation, known=known, offset_key=offset_key
+    )
 
 
 def load_catalogue(config: Config, orientation: EarthOrientation) -> KnownObjects | None:

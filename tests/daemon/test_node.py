@@ -38,6 +38,7 @@ class Echo:
 
     newest_ns = 0
     due_ns = 0  # it always holds something back
+    groups = ()
 
     def feed(self, records: Sequence[LinkRecord]) -> None:
         self.may_feed.wait()

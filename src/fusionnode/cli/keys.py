@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from fusionnode.config import Config, SerialLink, ZmqLink
+from fusionnode.config import Area, Config, Rule, SerialLink, ZmqLink
 
 _TABLES: dict[str, tuple[type[BaseModel], ...]] = {"link": (SerialLink, ZmqLink)}
+_INNER: dict[str, tuple[tuple[str, type[BaseModel]], ...]] = {
+    "group": (("rule", Rule), ("[group.NAME.rule.area]", Area))
+}
+"""Tables within tables."""
 
 
 def print_keys() -> None:
@@ -30,9 +34,20 @@ def print_keys() -> None:
             print(f"\n## [{name}{'.NAME' if named else ''}]{kind}\n")
             print(inspect.cleandoc(model.__doc__ or "") + "\n")
             print("| key | expected | default |\n|---|---|---|")
-            for key, of in model.model_fields.items():
-                default = "**required**" if of.is_required() else f"`{_shown(of.default)}`"
-                print(f"| `{key}` | {_expected(of)} | {default} |")
+            _print_rows(model, skip=tuple(key for key, _ in _INNER.get(name, ())))
+        for inner, inner_model in _INNER.get(name, ()):
+            print(f"\n## {inner}\n" if inner.startswith("[") else f"\n## [[{name}.NAME.{inner}]]\n")
+            print(inspect.cleandoc(inner_model.__doc__ or "") + "\n")
+            print("| key | expected | default |\n|---|---|---|")
+            _print_rows(inner_model)
+
+
+def _print_rows(model: type[BaseModel], skip: tuple[str, ...] = ()) -> None:
+    for key, of in model.model_fields.items():
+        if key in skip:
+            continue
+        default = "**required**" if of.is_required() else f"`{_shown(of.default)}`"
+        print(f"| `{key}` | {_expected(of)} | {default} |")
 
 
 def _model_of(field: FieldInfo) -> type[BaseModel]:
@@ -53,15 +68,6 @@ def _shown(value: Any) -> str:
 
 
 def _expected(field: FieldInfo) -> str:
-    annotation = field.annotation
-    options = get_args(annotation)
-    if options and all(isinstance(option, str) for option in options):
-        return " or ".join(f'`"{option}"`' for option in options)
-    plain: Any = next((o for o in options if o is not type(None)), None) if options else annotation
-    plain = getattr(plain, "__origin__", plain)  # of Annotated
-    word = {float: "number", int: "whole number", str: "text", bool: "true or false"}.get(plain, "")
-    if get_origin(annotation) is tuple:
-        word = "list of text"
     bounds = []
     for item in field.metadata:
         for limit, sign in (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below")):
@@ -70,4 +76,21 @@ def _expected(field: FieldInfo) -> str:
                 bounds.append(f"{sign} {value:g}")
         if getattr(item, "pattern", None):
             bounds.append(f"like `{item.pattern}`".replace("|", "\\|"))
-    return " ".join([word or "text", *bounds])
+    return " ".join([_word(field.annotation), *bounds])
+
+
+def _word(annotation: Any) -> str:
+    """What a type is called: its values, or a kind of value."""
+    origin, options = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _word(options[0])
+    if origin is tuple:
+        items = [_word(option) for option in options if option is not Ellipsis]
+        return f"list of {items[0]}" if Ellipsis in options else f"list of {len(items)}: {', '.join(items)}"
+    if origin is Literal:
+        return " or ".join(f'`"{option}"`' for option in options)
+    if options:
+        return " or ".join(_word(option) for option in options if option is not type(None))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "table"
+    return {float: "number", int: "whole number", bool: "true or false"}.get(annotation, "text")

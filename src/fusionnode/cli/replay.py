@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,28 @@ def run(args: argparse.Namespace) -> int:
     from fusionnode import daemon
     from fusionnode.cli.errors import CommandError
     from fusionnode.cli.report import print_summary
+    from fusionnode.config import ConfigError, parse
+    from fusionnode.record.entries import Reload
+    from fusionnode.record.journal import JournalError
     from fusionnode.record.reader import one_run
     from fusionnode.record.replay import Replay, differences
+    from fusionnode.release import lists
     from fusionnode.release.wire import StreamDigest
 
     config, text = daemon.load_config(args.config)
     journal = one_run(args.journal, args.number)
     meta = journal.meta
-    faults, warnings = differences(meta, daemon.run_meta(config, text, meta.stream_epoch, meta.started_ns))
+    key = None
+    if config.group:
+        try:
+            key = daemon.offset_key(config, args.config)
+        except ConfigError as error:
+            print(f"fusionnode: warning: {error}; release groups are left out", file=sys.stderr)
+            config = config.model_copy(update={"group": {}, "partner": {}})
+    now = daemon.run_meta(config, text, meta.stream_epoch, meta.started_ns, offset_key=key)
+    if meta.offset_key_sha256 is not None and key is None:
+        now = replace(now, offset_key_sha256=meta.offset_key_sha256, release_sha256=meta.release_sha256)
+    faults, warnings = differences(meta, now)
     if faults and not args.force:
         raise CommandError(f"{args.journal}: {faults[0]} (--force replays all the same)")
     for warning in (*faults, *warnings):
@@ -48,7 +63,18 @@ def run(args: argparse.Namespace) -> int:
     pipeline = daemon.build_pipeline(config, args.config, meta.stream_epoch)
     if meta.restored_sha256 is not None:
         daemon.restore_as_then(pipeline, args.journal, meta)
-    replay = Replay(journal, pipeline)
+
+    def reload(item: Reload) -> None:
+        try:
+            new = parse(item.config_text, args.config)
+            if lists.read(new).sha256 != item.release_sha256 and not args.force:
+                raise JournalError("the files of the rules of release are not those of the journal's reload")
+            if config.group:
+                pipeline.reload(daemon.reloadable(pipeline.config, new)[0], item.t_ns)
+        except (ConfigError, ValueError) as error:
+            raise JournalError(f"a change of configuration that cannot be replayed: {error}") from None
+
+    replay = Replay(journal, pipeline, reload)
     digest = StreamDigest()
     try:
         out = None if args.out is None else args.out.open("wb")
@@ -66,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
     equal = None
     if finish is not None:
         equal = (finish.published, finish.sha256) == (digest.messages, digest.hexdigest())
+        groups = tuple((g.name, g.digest.messages, g.digest.hexdigest()) for g in pipeline.groups)
+        equal = equal and (groups == finish.groups or not config.group)
     print_summary(
         {
             "stream_epoch": meta.stream_epoch,
@@ -73,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
             "ticks": replay.ticks,
             "published": digest.messages,
             "sha256": digest.hexdigest(),
+            **({"groups": {g.name: g.digest.hexdigest() for g in pipeline.groups}} if config.group else {}),
             "as_published": equal,
             "stopped": None if stop is None else f"{stop.reason} at {stop.segment}:{stop.offset}",
         },

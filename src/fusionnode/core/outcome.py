@@ -48,6 +48,11 @@ class Outcome(StrEnum):
     UNASSOCIATED = "unassociated"  # near nothing known, and part of nothing new within the window
     SENSOR_ISOLATED = "sensor_isolated"  # its sensor has stopped making sense: tried for the statistics only
     TRACK_LIMIT = "track_limit"  # would have made a track, but there are as many as the config allows
+    # of a published state, for each release group (ledger ``group:NAME``)
+    RELEASED = "released"
+    NOT_RELEASED = "not_released"  # by the group's policy
+    SUPERSEDED = "superseded"  # a newer one of the object went out in its place, by the rule's rate or delay
+    UNMARKED = "unmarked"  # a marking was missing, so it was refused
 
 
 PENDING = "pending"

@@ -40,6 +40,7 @@ REASON_DROPPED = "dropped"
 REASON_MERGED = "merged"
 REASON_SPLIT = "split"  # reserved: the tracker does not split tracks yet
 REASON_NODE_STOPPED = "node_stopped"
+REASON_WITHDRAWN = "withdrawn"  # the track goes on, but is no longer released to this group
 
 EVENT_MANOEUVRE = "manoeuvre"
 EVENT_NEW_OBJECT_NEAR = "new_object_near"

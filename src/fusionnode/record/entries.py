@@ -39,6 +39,7 @@ _BYTES_TAIL = struct.Struct("<QBq")
 _T = struct.Struct("<q")
 _T_UP = struct.Struct("<qB")
 _N = struct.Struct("<Q")
+_FINISH_HEAD = 16
 
 
 class EntryType(IntEnum):
@@ -66,6 +67,9 @@ class Meta:
     catalogue_sha256: str | None = None
     restored_sha256: str | None = None
     config_text: str = ""
+    release_sha256: str | None = None
+    """Of the files that rules of release name."""
+    offset_key_sha256: str | None = None
 
 
 class Tick(NamedTuple):
@@ -98,18 +102,22 @@ class Command(NamedTuple):
 
 
 class Reload(NamedTuple):
-    """A new configuration took effect."""
+    """A new configuration's rules of release took effect; the hash is that of `Meta.release_sha256` then."""
 
     t_ns: int
     config_text: str
+    release_sha256: str = ""
 
 
 class Finish(NamedTuple):
-    """A clean end: so many messages were published, with this SHA-256 over all of them."""
+    """A clean end: so many messages were published, with this SHA-256 over all of them; the same of each release
+    group: name, messages, SHA-256.
+    """
 
     t_ns: int
     published: int
     sha256: str
+    groups: tuple[tuple[str, int, str], ...] = ()
 
 
 Item = Meta | LinkRecord | Tick | LinkEvent | QueueDrop | Command | Reload | Finish
@@ -164,10 +172,11 @@ def encode(item: Item) -> tuple[EntryType, bytes]:
             return EntryType.QUEUE_DROP, _N.pack(n) + _name(link_id)
         case Command(t_ns, link_id, data):
             return EntryType.COMMAND, _T.pack(t_ns) + _name(link_id) + data
-        case Reload(t_ns, text):
-            return EntryType.RELOAD, _T.pack(t_ns) + text.encode()
-        case Finish(t_ns, published, sha256):
-            return EntryType.FINISH, _T.pack(t_ns) + _N.pack(published) + bytes.fromhex(sha256)
+        case Reload(t_ns, text, sha256):
+            return EntryType.RELOAD, _T.pack(t_ns) + _name(sha256) + text.encode()
+        case Finish(t_ns, published, sha256, groups):
+            more = json.dumps(groups).encode() if groups else b""
+            return EntryType.FINISH, _T.pack(t_ns) + _N.pack(published) + bytes.fromhex(sha256) + more
         case Meta():
             return EntryType.META, json.dumps(asdict(item)).encode()
 
@@ -194,13 +203,16 @@ def decode(kind: int, body: bytes) -> Item:
                 link_id, rest = _split_name(body, _T.size)
                 return Command(_T.unpack_from(body)[0], link_id, rest)
             case EntryType.RELOAD:
-                return Reload(_T.unpack_from(body)[0], body[_T.size :].decode())
+                sha256, text = _split_name(body, _T.size)
+                return Reload(_T.unpack_from(body)[0], text.decode(), sha256)
             case EntryType.FINISH:
                 (t_ns,), (published,) = _T.unpack_from(body), _N.unpack_from(body, _T.size)
-                return Finish(t_ns, published, body[_T.size + _N.size :].hex())
+                sha, more = body[_FINISH_HEAD : _FINISH_HEAD + 32], body[_FINISH_HEAD + 32 :]
+                groups = tuple((str(name), int(n), str(h)) for name, n, h in json.loads(more or b"[]"))
+                return Finish(t_ns, published, sha.hex(), groups)
             case EntryType.META:
                 return Meta(**json.loads(body))
-    except (struct.error, IndexError, TypeError, UnicodeDecodeError) as error:
+    except (struct.error, IndexError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"a body that is not one of type {kind}: {error}") from None
     raise ValueError(f"unknown type {kind}")
 

@@ -5,7 +5,7 @@ Pure: the pipeline is handed in, the messages are handed out, and hashing them i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from fusionnode.core.types import LinkRecord
@@ -34,6 +34,17 @@ class Replayable(Protocol):
     def finish(self, t_ns: int) -> list[Message]:
         """End the stream and give the last messages."""
 
+    @property
+    def groups(self) -> Sequence[Taken]:
+        """The streams of release groups, which are to be emptied after each of these calls."""
+
+
+class Taken(Protocol):
+    """The part of a release group's stream that a replay needs."""
+
+    def take(self) -> object:
+        """Let go of what has come together."""
+
 
 class Replay:
     """Iterating gives the messages, those of one tick at a time.
@@ -41,13 +52,19 @@ class Replay:
     A run that was killed ends with its last tick; then ``finish`` stays None: nothing says what was
     published.
 
+    Args:
+        reload: told of each change of configuration; without it a journal that holds one cannot be replayed.
+
     Raises (while iterating):
-        JournalError: the journal holds a change of configuration, which this version cannot replay.
+        JournalError: the journal holds a change of configuration, and it cannot be replayed.
     """
 
-    def __init__(self, entries: Iterable[Entry], pipeline: Replayable) -> None:
+    def __init__(
+        self, entries: Iterable[Entry], pipeline: Replayable, reload: Callable[[Reload], None] | None = None
+    ) -> None:
         self._entries = entries
         self._pipeline = pipeline
+        self._reload = reload
         self.finish: Finish | None = None
         self.records = 0
         """Link records fed."""
@@ -71,21 +88,29 @@ class Replay:
                 case Tick(t_ns):
                     self.ticks += 1
                     self.last_tick_ns = t_ns
-                    yield pipeline.tick(t_ns)
+                    yield self._emptied(pipeline.tick(t_ns))
                 case LinkEvent(link_id, t_ns, up):
                     pipeline.link_event(link_id, t_ns, up)
                 case QueueDrop(link_id, n):
                     pipeline.count_queue_drops(link_id, n)
                 case Finish(t_ns):
                     self.finish = item
-                    yield pipeline.finish(t_ns)
+                    yield self._emptied(pipeline.finish(t_ns))
                     return
                 case Reload():
-                    raise JournalError(
-                        "the journal holds a change of configuration, which cannot be replayed yet"
-                    )
+                    if self._reload is None:
+                        raise JournalError(
+                            "the journal holds a change of configuration, which is not replayed here"
+                        )
+                    self._reload(item)
+                    self._emptied([])
                 case Meta() | Command():
                     pass
+
+    def _emptied(self, messages: list[Message]) -> list[Message]:
+        for group in self._pipeline.groups:
+            group.take()
+        return messages
 
 
 def differences(meta: Meta, now: Meta) -> tuple[list[str], list[str]]:
@@ -95,6 +120,10 @@ def differences(meta: Meta, now: Meta) -> tuple[list[str], list[str]]:
         faults.append("the configuration is not the one the journal was written with")
     if meta.catalogue_sha256 != now.catalogue_sha256:
         faults.append("the catalogue is not the one the journal was written with")
+    if meta.release_sha256 != now.release_sha256:
+        faults.append("the files of the rules of release are not those the journal was written with")
+    if meta.offset_key_sha256 != now.offset_key_sha256:
+        faults.append("the offset key is not the one the journal was written with")
     if meta.orientation_sha256 != now.orientation_sha256:
         warnings.append("the Earth orientation is not that of the journal; states may differ")
     if meta.node_version != now.node_version:

@@ -132,30 +132,16 @@ class StreamEncoder:
         return {names.get(k, k): v for k, v in body.items() if v is not None and k not in unsaid}
 
     def _event_body(self, event: ObjectEvent) -> dict[str, Any]:
-        known = self._known_object(event.object) if event.object >= 0 else None
-        delta_v = event.delta_v
-        return {
-            "trackId": self.track_id(event.track),
-            "event": event.kind,
-            "time": timescales.utc_text(event.t_ns),
-            "epoch": _utc_or_none(event.epoch_ns),
-            "epochFrom": _utc_or_none(event.from_ns),
-            "epochTo": _utc_or_none(event.to_ns),
-            "relatedTrackId": None if event.related is None else self.track_id(event.related),
-            "count": event.count,
-            "deltaV": None if delta_v is None else [v / _M_PER_KM for v in delta_v],
-            "deltaVSigma": _in_km(event.delta_v_sigma_m_s),
-            "distance": _in_km(event.distance_m),
-            "distanceSigma": _in_km(event.distance_sigma_m),
-            "relativeSpeed": _in_km(event.speed_m_s),
-            "height": _in_km(event.height_m),
-            "perigeeHeight": _in_km(event.perigee_m),
-            "nis": event.nis,
-            "dof": event.dof,
-            "sensors": self._names_by_mask.get(event.sensors) or self._names_of(event.sensors),
-            "satNo": None if known is None else known.sat_no,
-            "name": None if known is None else _printable(known.name),
-        } | self._markings()
+        return (
+            event_body(
+                event,
+                self.track_id(event.track),
+                None if event.related is None else self.track_id(event.related),
+                self._known_object(event.object) if event.object >= 0 else None,
+                self._names_by_mask.get(event.sensors) or self._names_of(event.sensors),
+            )
+            | self._markings()
+        )
 
     def sensors(self, t_ns: int, states: Mapping[str, Mapping[str, Any]]) -> list[Message]:
         """One message for each sensor: its name, then the given fields, in the order given.
@@ -206,64 +192,23 @@ class StreamEncoder:
 
     def _bodies(self, states: StructArray) -> Iterator[ObjectState]:
         """One dict for each finite row; all arithmetic is done on the whole array at once."""
-        cov = states["P"][:, _LOWER_ROWS, _LOWER_COLUMNS] / _M2_PER_KM2
-        x = states["x"] / _M_PER_KM
-        finite = np.isfinite(x).all(axis=1) & np.isfinite(cov).all(axis=1)
+        finite = finite_rows(states["x"], states["P"])
         if not finite.all():
             self.not_finite += int(np.count_nonzero(~finite))
-            states, x, cov = states[finite], x[finite], cov[finite]
-        epochs = _utc_texts(states["epoch_ns"])
-        fresh = bool((states["epoch_ns"] == states["last_ob_ns"]).all())
-        columns = zip(
+            states = states[finite]
+        markings = self._markings()
+        for track, row, mask, column in zip(
             states["track"].tolist(),
-            epochs,
-            epochs if fresh else _utc_texts(states["last_ob_ns"]),
-            x.tolist(),
-            cov.tolist(),
-            states["status"].tolist(),
             states["object"].tolist(),
-            states["object_p"].tolist(),
             states["sensors"].tolist(),
-            states["nis"].tolist(),
-            states["dof"].tolist(),
-            states["updates"].tolist(),
-            states["existence"].tolist(),
+            state_columns(states, states["x"], states["P"]),
             strict=True,
-        )
-        for (
-            track, epoch, last_ob, pv, lower, status, row, probability, mask, nis, dof, updates, existence,
-        ) in columns:  # fmt: skip
-            track_id = self.track_id(track)
+        ):
             known = self._known_object(row) if row >= 0 else None
-            scored = dof > 0 and math.isfinite(nis)
-            yield {
-                "trackId": track_id,
-                "epoch": epoch,
-                "referenceFrame": _FRAME,
-                "xpos": pv[0],
-                "ypos": pv[1],
-                "zpos": pv[2],
-                "xvel": pv[3],
-                "yvel": pv[4],
-                "zvel": pv[5],
-                "cov": lower,
-                "covReferenceFrame": _FRAME,
-                "status": schema.STATUSES[status],
-                "uct": known is None,
-                "satNo": None if known is None else known.sat_no,
-                "idOnOrbit": track_id if known is None else known.international_designator or track_id,
-                "name": None if known is None else _printable(known.name),
-                "objectProbability": None if known is None or math.isnan(probability) else probability,
-                "sensors": self._names_by_mask.get(mask) or self._names_of(mask),
-                "lastObEnd": last_ob,
-                "nis": nis if scored else None,
-                "dof": dof if scored else None,
-                "updates": updates,
-                "existence": existence if math.isfinite(existence) else None,
-                "classificationMarking": self._marking,
-                "dataMode": self._mode,
-                "source": self._source,
-            }
+            names = self._names_by_mask.get(mask) or self._names_of(mask)
+            body = state_body(self.track_id(track), column, known, names)
+            body.update(markings)
+            yield body  # type: ignore[misc]
 
     def _names_of(self, mask: int) -> list[str]:
         names = [name for i, name in enumerate(self._sensor_names) if mask >> i & 1]
@@ -271,6 +216,95 @@ class StreamEncoder:
             self._names_by_mask.clear()
         self._names_by_mask[mask] = names
         return names
+
+
+def finite_rows(x: npt.NDArray[np.float64], P: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """(n,) whether all that would be written of states (n, 6) and covariances (n, 6, 6) is finite."""
+    lower = P[:, _LOWER_ROWS, _LOWER_COLUMNS]
+    return np.asarray(np.isfinite(x).all(axis=1) & np.isfinite(lower).all(axis=1))
+
+
+def state_columns(
+    states: StructArray, x: npt.NDArray[np.float64], P: npt.NDArray[np.float64]
+) -> Iterator[tuple[Any, ...]]:
+    """What `state_body` takes of each row of TRACK_STATE[n], with ``x`` and ``P`` (SI) in place of its own."""
+    epochs = _utc_texts(states["epoch_ns"])
+    fresh = bool((states["epoch_ns"] == states["last_ob_ns"]).all())
+    return zip(
+        epochs,
+        epochs if fresh else _utc_texts(states["last_ob_ns"]),
+        (x / _M_PER_KM).tolist(),
+        (P[:, _LOWER_ROWS, _LOWER_COLUMNS] / _M2_PER_KM2).tolist(),
+        states["status"].tolist(),
+        states["object_p"].tolist(),
+        states["nis"].tolist(),
+        states["dof"].tolist(),
+        states["updates"].tolist(),
+        states["existence"].tolist(),
+        strict=True,
+    )
+
+
+def state_body(
+    track_id: str, column: tuple[Any, ...], known: KnownObject | None, names: list[str]
+) -> dict[str, Any]:
+    """A state's message without envelope and markings, from one of `state_columns`."""
+    epoch, last_ob, pv, lower, status, probability, nis, dof, updates, existence = column
+    scored = dof > 0 and math.isfinite(nis)
+    return {
+        "trackId": track_id,
+        "epoch": epoch,
+        "referenceFrame": _FRAME,
+        "xpos": pv[0],
+        "ypos": pv[1],
+        "zpos": pv[2],
+        "xvel": pv[3],
+        "yvel": pv[4],
+        "zvel": pv[5],
+        "cov": lower,
+        "covReferenceFrame": _FRAME,
+        "status": schema.STATUSES[status],
+        "uct": known is None,
+        "satNo": None if known is None else known.sat_no,
+        "idOnOrbit": track_id if known is None else known.international_designator or track_id,
+        "name": None if known is None else printable(known.name),
+        "objectProbability": None if known is None or math.isnan(probability) else probability,
+        "sensors": names,
+        "lastObEnd": last_ob,
+        "nis": nis if scored else None,
+        "dof": dof if scored else None,
+        "updates": updates,
+        "existence": existence if math.isfinite(existence) else None,
+    }
+
+
+def event_body(
+    event: ObjectEvent, track_id: str, related_id: str | None, known: KnownObject | None, names: list[str]
+) -> dict[str, Any]:
+    """An event's message without envelope and markings."""
+    delta_v = event.delta_v
+    return {
+        "trackId": track_id,
+        "event": event.kind,
+        "time": timescales.utc_text(event.t_ns),
+        "epoch": _utc_or_none(event.epoch_ns),
+        "epochFrom": _utc_or_none(event.from_ns),
+        "epochTo": _utc_or_none(event.to_ns),
+        "relatedTrackId": related_id,
+        "count": event.count,
+        "deltaV": None if delta_v is None else [v / _M_PER_KM for v in delta_v],
+        "deltaVSigma": _in_km(event.delta_v_sigma_m_s),
+        "distance": _in_km(event.distance_m),
+        "distanceSigma": _in_km(event.distance_sigma_m),
+        "relativeSpeed": _in_km(event.speed_m_s),
+        "height": _in_km(event.height_m),
+        "perigeeHeight": _in_km(event.perigee_m),
+        "nis": event.nis,
+        "dof": event.dof,
+        "sensors": names,
+        "satNo": None if known is None else known.sat_no,
+        "name": None if known is None else printable(known.name),
+    }
 
 
 class StreamDigest:
@@ -314,8 +348,8 @@ def _in_km(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else value / _M_PER_KM
 
 
-def _printable(name: str) -> str:
-    """Names come from catalogue files; nothing in one may steer a subscriber's terminal."""
+def printable(name: str) -> str:
+    """What may be shown of a name from a catalogue file: nothing in it may steer a subscriber's terminal."""
     return name[:_MAX_NAME] if name.isprintable() else "".join(filter(str.isprintable, name))[:_MAX_NAME]
 
 
