@@ -3,8 +3,8 @@
 For thin links. The form is written down in docs/WIRE.md ("Compact records"). Standard library and msgpack only.
 
 State and covariance lie on one grid. With P = G G' (Cholesky) and c_i the standard deviation of component i when the
-others are known, c_i^-2 = (P^-1)_ii (Anderson, *An Introduction to Multivariate Statistical Analysis*, 2.5), the step is at
-most c_i / 20: rounding adds at most 6 / (12 * 400) to the expected normalised error squared, however strongly the
+others are known, c_i^-2 = (P^-1)_ii (Anderson, *Introduction to Multivariate Statistical Analysis*, 2.5), the step is
+at most c_i / 20: rounding adds at most 6 / (12 * 400) to the expected normalised error squared, however strongly the
 components are correlated. Rows of G are rounded to an eighth of the step. Its diagonal is at least c_i, so it stays
 positive; and a factor, found with the very arithmetic of the reader, makes G G' no smaller than P.
 """
