@@ -12,11 +12,14 @@ from time import monotonic  # see fusionnode.client.subscriber
 from typing import Any
 
 from fusionnode.client import (
+    CueReply,
     EpochChange,
     Event,
+    Filled,
     Gap,
     Heartbeat,
     ObjectEvent,
+    Refused,
     SensorState,
     Stale,
     State,
@@ -135,8 +138,18 @@ def _as_text(event: Event) -> str:
             return f"{event.time} {word:<9} {event.node_id} holds {event.tracks} tracks, seq {event.seq}"
         case Gap():
             return f"{'-':<27} {word:<9} {event.missed} messages missed before seq {event.seq}"
+        case Filled():
+            last = "" if event.to_seq == event.from_seq else f" to {event.to_seq}"
+            return f"{'-':<27} {word:<9} seq {event.from_seq}{last} had been missing and follow"
         case EpochChange():
-            return f"{'-':<27} {word:<9} the node started a new stream ({event.new})"
+            missed = ", nothing missed" if event.complete else ""
+            return f"{'-':<27} {word:<9} the node started a new stream ({event.new}){missed}"
+        case Refused():
+            again = "" if event.retry_s is None else f" (tried again in {event.retry_s:g} s)"
+            return f"{'-':<27} {word:<9} {event.text}{again}"
+        case CueReply():
+            why = f": {event.reason}" if event.reason else ""
+            return f"{event.fields.get('time') or '-':<27} {word:<9} request {event.request_id} {event.state}{why}"
         case Synced():
             return f"{'-':<27} {word:<9} the picture of {event.tracks} tracks is whole as of seq {event.seq}"
         case Stale():
@@ -153,6 +166,9 @@ _WORDS: dict[type[Event], str] = {
     EpochChange: "epoch",
     Synced: "synced",
     Stale: "stale",
+    Filled: "filled",
+    Refused: "refused",
+    CueReply: "cue",
 }
 
 

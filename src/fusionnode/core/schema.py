@@ -42,7 +42,7 @@ TOPICS = {
 }
 """Topic prefix of each type of live message."""
 
-HEARTBEAT_DETAILS = ("intervalS", "links", "unknownSensors")
+HEARTBEAT_DETAILS = ("group", "intervalS", "links", "unknownSensors")
 """What a heartbeat may say besides its fields."""
 
 REASON_DROPPED = "dropped"
@@ -144,3 +144,10 @@ class ObjectState(TypedDict):
     classificationMarking: str
     dataMode: str
     source: str
+
+
+class ReleasedState(ObjectState, total=False):
+    """What a state of a release group's stream has besides."""
+
+    provenance: list[str]
+    releasableTo: list[str]
