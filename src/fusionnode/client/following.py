@@ -115,6 +115,8 @@ class Following:
         if stretch.next_epoch is not None:
             events += self.picture.turn(stretch.next_epoch)
             self._next = Position(stretch.next_epoch, 1)
+            while self._held and self._held[0].stream_epoch == epoch:
+                self._held.popleft()
             return events
         return events + self._splice(progress=bool(messages))
 

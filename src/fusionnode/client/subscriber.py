@@ -138,6 +138,8 @@ class Subscriber:
         self._heard_at = self._now()
         self.stale = False
         """Nothing has come for ``stale_after_s``."""
+        self.reached = False
+        """A message has come, or a snapshot."""
         self._node: NodeInfo | None = None
         self._name = name[:64]
         self._next_id = (
@@ -355,6 +357,7 @@ class Subscriber:
     def _heard(self) -> None:
         self._heard_at = self._now()
         self.stale = False
+        self.reached = True
 
     def _read_live(self) -> list[Event]:
         events: list[Event] = []
@@ -470,6 +473,7 @@ class Subscriber:
         events = self._view.snapshot(Position(reply.fields["streamEpoch"], reply.fields["seq"]), messages)
         if events:
             self._counts["snapshots"] += 1
+            self.reached = True
             self._snapshot.was_of_use()
         return events
 
