@@ -12,11 +12,14 @@ from time import monotonic  # see fusionnode.client.subscriber
 from typing import Any
 
 from fusionnode.client import (
+    CueReply,
     EpochChange,
     Event,
+    Filled,
     Gap,
     Heartbeat,
     ObjectEvent,
+    Refused,
     SensorState,
     Stale,
     State,
@@ -34,10 +37,42 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "subscribe",
         help="print a node's stream",
-        description="Print a node's stream, one line for each event. Ctrl-C ends it.",
+        description="Print a node's stream, one line for each event. Ctrl-C ends it. A release group of another house "
+        "needs --server-key and --key.",
     )
-    parser.add_argument("address", metavar="ADDRESS", help="of the stream, e.g. tcp://127.0.0.1:5600")
-    parser.add_argument("--snapshot", metavar="ADDRESS", help="for snapshots, e.g. tcp://127.0.0.1:5601")
+    parser.add_argument(
+        "address",
+        metavar="ADDRESS",
+        nargs="?",
+        help="of the stream, e.g. tcp://127.0.0.1:5600; not needed with --paced",
+    )
+    parser.add_argument(
+        "--snapshot",
+        "--requests",
+        metavar="ADDRESS",
+        help="for snapshots and all other requests, e.g. tcp://127.0.0.1:5601",
+    )
+    parser.add_argument(
+        "--server-key", metavar="KEY", help="the release group's public key, or a file that holds it"
+    )
+    parser.add_argument(
+        "--key", metavar="FILE", help="this subscriber's secret key (fusionnode keys new NAME)"
+    )
+    parser.add_argument(
+        "--signing-key", metavar="KEY", help="refuse what the node has not signed with this key (or file)"
+    )
+    parser.add_argument(
+        "--resume", metavar="FILE", help="go on where the last run stood, which is kept in this file"
+    )
+    parser.add_argument(
+        "--paced",
+        type=_positive(int),
+        metavar="BYTES",
+        help="thin link: the newest state of each object, at most so many bytes a second",
+    )
+    parser.add_argument(
+        "--exact", action="store_true", help="with --paced: no rounding of states within their uncertainty"
+    )
     parser.add_argument(
         "--topic", action="append", default=[], metavar="PREFIX", help="only these topics, e.g. state."
     )
@@ -59,10 +94,23 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print events until told to stop; 0, or 1 if nothing ever came, or 2 if an address is none."""
     show = _as_json if args.json else _as_text
+    if args.address is None and args.paced is None:
+        return _complain("an ADDRESS is needed, or --paced with --requests", _EXIT_USAGE)
     try:
-        subscriber = Subscriber(args.address, args.snapshot, topics=args.topic)
+        subscriber = Subscriber(
+            args.address,
+            args.snapshot,
+            topics=args.topic,
+            server_key=args.server_key,
+            secret_key_file=args.key,
+            signing_key=args.signing_key,
+            resume_file=args.resume,
+            paced_bytes_per_s=args.paced,
+            compact=not args.exact,
+            name="fusionnode subscribe",
+        )
     except ValueError as error:
-        return _complain(str(error), _EXIT_USAGE)
+        return _complain(_as_options(str(error)), _EXIT_USAGE)
     printed = 0
     with subscriber:
         try:
@@ -70,32 +118,63 @@ def run(args: argparse.Namespace) -> int:
                 print(show(event), flush=True)
                 printed += 1
                 if printed == args.count:
-                    break
+                    return 0
         except KeyboardInterrupt:
             return 0
-        except TimeoutError:
+        except _UnreachedError as unreached:
             waited_s = min(args.timeout, args.duration or math.inf)
+            address = args.snapshot if args.paced else args.address
             return _complain(
-                f"nothing came from {args.address} in {waited_s:g} s: is the node running, and is this its "
+                unreached.why
+                or f"nothing came from {address} in {waited_s:g} s: is the node running, and is this its "
                 "publish.endpoint?",
                 _EXIT_UNREACHABLE,
             )
+        try:
+            subscriber.checkpoint()
+        except OSError as error:
+            return _complain(f"{args.resume}: {error.strerror}", _EXIT_UNREACHABLE)
     return 0
 
 
+class _UnreachedError(Exception):
+    """No message has come at all; ``why``, if the node said."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
 def _events(subscriber: Subscriber, duration_s: float | None, timeout_s: float) -> Iterator[Event]:
-    """Events for ``duration_s``; TimeoutError if there is no message at all within ``timeout_s``."""
+    """Events for ``duration_s``.
+
+    Raises:
+        _UnreachedError: there was no message at all within ``timeout_s``.
+    """
     start = monotonic()
     end = math.inf if duration_s is None else start + duration_s
+    why = ""
     while (now := monotonic()) < end:
-        reached = subscriber.stream_epoch is not None
-        if not reached and now - start >= timeout_s:
-            raise TimeoutError
+        if not subscriber.reached and now - start >= timeout_s:
+            raise _UnreachedError(why)
         events = subscriber.receive(min(end - now, 0.5))
-        if reached or subscriber.stream_epoch is not None:
+        if subscriber.reached:
             yield from events
-    if subscriber.stream_epoch is None:
-        raise TimeoutError
+        else:
+            for event in events:
+                if isinstance(event, Refused):
+                    why = event.text
+    if not subscriber.reached:
+        raise _UnreachedError(why)
+
+
+def _as_options(text: str) -> str:
+    """The client's words for its arguments, as this command calls them."""
+    if text.startswith("server_key and secret_key_file"):
+        return "--server-key and --key go together: give both or none"
+    if text.startswith("the paced mode needs"):
+        return "--paced needs the node's address for requests: --requests ADDRESS"
+    return text
 
 
 def _as_json(event: Event) -> str:
@@ -135,8 +214,18 @@ def _as_text(event: Event) -> str:
             return f"{event.time} {word:<9} {event.node_id} holds {event.tracks} tracks, seq {event.seq}"
         case Gap():
             return f"{'-':<27} {word:<9} {event.missed} messages missed before seq {event.seq}"
+        case Filled():
+            last = "" if event.to_seq == event.from_seq else f" to {event.to_seq}"
+            return f"{'-':<27} {word:<9} seq {event.from_seq}{last} had been missing and follow"
         case EpochChange():
-            return f"{'-':<27} {word:<9} the node started a new stream ({event.new})"
+            missed = ", nothing missed" if event.complete else ""
+            return f"{'-':<27} {word:<9} the node started a new stream ({event.new}){missed}"
+        case Refused():
+            again = "" if event.retry_s is None else f" (tried again in {event.retry_s:g} s)"
+            return f"{'-':<27} {word:<9} {event.text}{again}"
+        case CueReply():
+            why = f": {event.reason}" if event.reason else ""
+            return f"{event.fields.get('time') or '-':<27} {word:<9} request {event.request_id} {event.state}{why}"
         case Synced():
             return f"{'-':<27} {word:<9} the picture of {event.tracks} tracks is whole as of seq {event.seq}"
         case Stale():
@@ -153,6 +242,9 @@ _WORDS: dict[type[Event], str] = {
     EpochChange: "epoch",
     Synced: "synced",
     Stale: "stale",
+    Filled: "filled",
+    Refused: "refused",
+    CueReply: "cue",
 }
 
 

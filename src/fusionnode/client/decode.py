@@ -7,16 +7,19 @@ Fields that the schema does not name are left out: a newer node may send them.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from fusionnode.core import schema
+from fusionnode.core import compact, schema
 
 TOO_LARGE: Final = "too_large"
 MALFORMED: Final = "malformed"
+UNSIGNED: Final = "unsigned"
+FORGED: Final = "forged"
 OTHER_VERSION: Final = "other_version"
 
 
@@ -33,55 +36,132 @@ class Message(NamedTuple):
     body: dict[str, Any]
 
 
-def live(topic: bytes, payload: bytes) -> Message:
+Verify = Callable[[bytes], None]
+"""Given a payload; raises `Refused` if it is not signed as it should be."""
+
+
+def live(topic: bytes, payload: bytes, verify: Verify | None = None) -> Message:
     """One message of the live stream.
 
     Raises:
-        Refused: it is too large, malformed, of another schema version, or not what its topic says.
+        Refused: it is too large, malformed, of another schema version, not what its topic says, or not signed.
     """
-    message = _checked(_unpacked(payload))
+    item = _unpacked(payload)
+    message = _checked(item)
+    _verify(verify, item, payload)
     prefix = schema.TOPICS.get(message.type)
     if prefix is not None and topic != prefix + _topic_tail(message):
         raise Refused(MALFORMED)
     return message
 
 
-def snapshot_header(payload: bytes) -> tuple[int, Message | None]:
-    """Request id and header of a snapshot (its body holds ``count``); None in place of an error reply.
-
-    Raises:
-        Refused: as for `live`.
-    """
-    reply = _unpacked(payload)
-    _check_version(reply)
-    request_id = reply.get("id")
-    if not _is_count(request_id) or reply.get("type") not in (schema.TYPE_SNAPSHOT, schema.TYPE_ERROR):
-        raise Refused(MALFORMED)
-    if reply["type"] == schema.TYPE_ERROR:
-        return request_id, None
-    return request_id, _checked(reply)
-
-
-def snapshot_part(part: bytes) -> Iterator[Message]:
-    """The messages joined in one part of a snapshot.
+def snapshot_part(part: bytes, verify: Verify | None = None) -> Iterator[Message]:
+    """The messages joined in one part of a snapshot or a history.
 
     Raises:
         Refused: as for `live`, while iterating.
     """
     if len(part) > schema.MAX_MESSAGE_BYTES:
         raise Refused(TOO_LARGE)
-    unpacker = msgpack.Unpacker(
-        max_buffer_size=schema.MAX_MESSAGE_BYTES, object_pairs_hook=_without_duplicates
-    )
-    unpacker.feed(part)
+    for item, payload in _apart(part):
+        message = _checked(item)
+        _verify(verify, item, payload)
+        yield message
+
+
+def mixed(content: bytes, stream_epoch: str, verify: Verify | None = None) -> Iterator[Message | Refused]:
+    """The payloads and compact records joined in a paced message; in place of one that is wrong, why.
+
+    Raises:
+        Refused: they cannot be told apart, while iterating.
+    """
+    for item, payload in _apart(content):
+        try:
+            if type(item) is list:
+                if verify is not None:
+                    raise Refused(UNSIGNED)
+                yield _checked(_expanded(item, stream_epoch))
+                continue
+            message = _checked(item)
+            _verify(verify, item, payload)
+            yield message
+        except Refused as refused:
+            yield refused
+
+
+def paced_content(z: bytes) -> bytes:
+    """What is in a paced message, unpacked.
+
+    Raises:
+        Refused: it is not zlib, or longer than it may be.
+    """
+    unpacking = zlib.decompressobj()
+    try:
+        content = unpacking.decompress(z, schema.MAX_HISTORY_REPLY_BYTES)
+    except zlib.error:
+        raise Refused(MALFORMED) from None
+    if unpacking.unconsumed_tail:
+        raise Refused(TOO_LARGE)
+    if not unpacking.eof or unpacking.unused_data:
+        raise Refused(MALFORMED)
+    return content
+
+
+class Reply(NamedTuple):
+    """The first frame of a reply; ``fields`` holds what the schema names for its type."""
+
+    type: str
+    id: int | None
+    fields: dict[str, Any]
+
+
+def reply(head: bytes) -> Reply:
+    """The first frame of any reply to a request.
+
+    Raises:
+        Refused: it is too large, malformed, of another schema version, or of an unknown type.
+    """
+    item = _unpacked(head)
+    _check_version(item)
+    kind, request_id = item.get("type"), item.get("id")
+    fields = _REPLIES.get(kind) if type(kind) is str else None
+    if fields is None:
+        raise Refused(MALFORMED)
+    if not (_is_count(request_id) or (request_id is None and kind == schema.TYPE_ERROR)):
+        raise Refused(MALFORMED)
+    body = {name: item.get(name) for name in fields}
+    if not all(check(body[name]) for name, check in fields.items()):
+        raise Refused(MALFORMED)
+    return Reply(kind, request_id, body)
+
+
+def _verify(verify: Verify | None, item: dict[str, Any], payload: bytes) -> None:
+    if verify is None:
+        return
+    if next(reversed(item)) != schema.SIGNATURE_KEY:
+        raise Refused(UNSIGNED)
+    verify(payload)
+
+
+def _expanded(record: list[Any], stream_epoch: str) -> dict[str, Any]:
+    try:
+        return compact.decode(record, stream_epoch)
+    except (ValueError, OverflowError):
+        raise Refused(MALFORMED) from None
+
+
+def _apart(joined: bytes) -> Iterator[tuple[Any, bytes]]:
+    """Each item of a row of msgpack, and its bytes."""
+    unpacker = msgpack.Unpacker(max_buffer_size=max(len(joined), 1), object_pairs_hook=_without_duplicates)
+    unpacker.feed(joined)
     end = 0
     try:
         for item in unpacker:
-            end = unpacker.tell()
-            yield _checked(item)
-    except (ValueError, TypeError, msgpack.UnpackException):
+            begin, end = end, unpacker.tell()
+            yield item, joined[begin:end]
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError):
         raise Refused(MALFORMED) from None
-    if end != len(part):
+    if end != len(joined):
         raise Refused(MALFORMED)
 
 
@@ -102,7 +182,7 @@ def _unpacked(payload: bytes) -> Any:
         raise Refused(TOO_LARGE)
     try:
         return msgpack.unpackb(payload, object_pairs_hook=_without_duplicates)
-    except (ValueError, TypeError, msgpack.UnpackException):
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError):
         raise Refused(MALFORMED) from None
 
 
@@ -128,15 +208,24 @@ def _checked(item: Any) -> Message:
     fields = _FIELDS.get(kind)
     if fields is None:
         return Message(kind, epoch, seq, {})
-    try:
-        body = {name: item.get(name) if name in _ADDED else item[name] for name in fields}
-    except KeyError:
-        raise Refused(MALFORMED) from None
-    for name, value in body.items():
-        if not fields[name](value):
+    body = {}
+    for name, check in fields.items():
+        if name in item:
+            value = body[name] = item[name]
+            if not check(value):
+                raise Refused(MALFORMED)
+        elif kind == schema.TYPE_STATE and name in _WITHHELD:
+            body[name] = [] if name == "sensors" else item.get("trackId") if name == "idOnOrbit" else None
+        else:
             raise Refused(MALFORMED)
+    for name in _OF_GROUPS:
+        if name in item:
+            if not _is_names(item[name]):
+                raise Refused(MALFORMED)
+            if name != "provenance" or kind == schema.TYPE_STATE:
+                body[name] = item[name]
     if kind == schema.TYPE_SENSOR:
-        extra = {name: value for name, value in item.items() if name not in schema.Envelope.__annotations__}
+        extra = {name: value for name, value in item.items() if name not in _UNTOLD}
         if not _is_plain(extra, depth=4):
             raise Refused(MALFORMED)
         body = extra
@@ -188,6 +277,14 @@ def _is_names(value: Any) -> bool:
     return type(value) is list and len(value) <= _MAX_ITEMS and all(map(_is_id, value))
 
 
+def _is_numbers(value: Any) -> bool:
+    return type(value) is list and len(value) <= _MAX_ITEMS and all(map(_is_count, value))
+
+
+def _is_bytes(value: Any) -> bool:
+    return type(value) is bytes
+
+
 def _is_counts(value: Any) -> bool:
     return type(value) is dict and len(value) <= _MAX_ITEMS and all(map(_is_count, value.values()))
 
@@ -218,8 +315,16 @@ def _is_plain(value: Any, depth: int) -> bool:
 
 
 _MARKINGS: dict[str, Check] = {"classificationMarking": _is_text, "dataMode": _is_text, "source": _is_text}
-_ADDED: Final = frozenset({"existence", "objectProbability"})
-"""Fields that nodes of schema version 1 did not have from the beginning: None where one does not send it."""
+_WITHHELD: Final = frozenset(
+    {
+        *("uct", "satNo", "idOnOrbit", "name", "objectProbability", "sensors"),
+        *("lastObEnd", "nis", "dof", "updates", "existence"),
+    }
+)
+"""Fields of a state that a group's policy may withhold, or that were added within the version."""
+_OF_GROUPS: Final = ("provenance", "releasableTo")
+"""What only messages of release groups have."""
+_UNTOLD: Final = frozenset({*schema.Envelope.__annotations__, schema.SIGNATURE_KEY})
 _FIELDS: dict[str, dict[str, Check]] = {
     schema.TYPE_STATE: {
         "trackId": _is_id,
@@ -276,5 +381,40 @@ _FIELDS: dict[str, dict[str, Check]] = {
         "messages": _is_counts,
         **_MARKINGS,
     },
-    schema.TYPE_SNAPSHOT: {"count": _is_count},
+}
+_POSITION: dict[str, Check] = {"streamEpoch": _is_id, "seq": _is_count}
+_REPLIES: dict[str, dict[str, Check]] = {
+    schema.TYPE_ERROR: {"reason": _is_text},
+    schema.TYPE_SNAPSHOT: {**_POSITION, "count": _is_count},
+    schema.TYPE_HELLO: {
+        "versions": _is_numbers,
+        "version": _or_none(_is_count),
+        "group": _or_none(_is_text),
+        "nodeId": _or_none(_is_text),
+        "features": _is_names,
+        "paced": _or_none(_is_bool),
+        "maxBytesPerS": _or_none(_is_count),
+        "signingKey": _or_none(_is_text),
+    },
+    schema.TYPE_HISTORY: {
+        "streamEpoch": _is_id,
+        **dict.fromkeys(("from", "to", "count"), _is_count),
+        "next": _or_none(_is_count),
+        "nextEpoch": _or_none(_is_id),
+    },
+    schema.TYPE_PACED: {
+        **_POSITION,
+        "n": _is_count,
+        "sentNs": _is_count,
+        "base": _or_none(_is_count),
+        "whole": _is_bool,
+        "rttS": _or_none(_is_number),
+        "z": _is_bytes,
+    },
+    schema.TYPE_CUE_REPLY: {
+        "state": _is_id,
+        "reason": _or_none(_is_text),
+        "sensor": _or_none(_is_text),
+        "time": _or_none(_is_text),
+    },
 }

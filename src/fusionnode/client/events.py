@@ -74,7 +74,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """``missed`` messages never came; ``seq`` is the first one after the gap.
+    """``missed`` messages are lost; ``seq`` is the first one after the gap.
 
     With a snapshot address the picture is mended by itself (a `Synced` follows); without one it is emptied.
     """
@@ -84,11 +84,25 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Filled:
+    """Messages ``from_seq`` to ``to_seq`` had been missing and have come from the node's history: they follow."""
+
+    stream_epoch: str
+    from_seq: int
+    to_seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class EpochChange:
-    """The node started a new stream: the picture is empty, sequence numbers start again."""
+    """The node started a new stream: the picture is empty, sequence numbers start again.
+
+    ``complete``: everything of the old stream has come, and everything of the new one follows. Else what the old
+    one brought last is lost, and nobody can tell how much.
+    """
 
     old: str
     new: str
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +121,46 @@ class Stale:
     silent_s: float
 
 
-Event = State | Tombstone | ObjectEvent | SensorState | Heartbeat | Gap | EpochChange | Synced | Stale
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The node does not let this subscriber in, or not do something; ``text`` says why, and what to do about it.
+
+    ``what``: ``key`` (it is not allowed there), ``connection`` (another server key, or one side not encrypted),
+    ``version`` (none in common), ``paced``, ``cue``, ``signing_key`` (the node has another one). It is tried again
+    every ``retry_s``; None: it is not.
+    """
+
+    what: str
+    address: str
+    text: str
+    retry_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CueReply:
+    """What became of `Subscriber.request_observation`; ``state`` and ``fields`` as in docs/WIRE.md.
+
+    ``last``: no further reply comes.
+    """
+
+    request_id: int
+    state: str
+    reason: str
+    last: bool
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+Event = (
+    State
+    | Tombstone
+    | ObjectEvent
+    | SensorState
+    | Heartbeat
+    | Gap
+    | Filled
+    | EpochChange
+    | Synced
+    | Stale
+    | Refused
+    | CueReply
+)

@@ -23,6 +23,15 @@ TYPE_HEARTBEAT = "heartbeat"
 TYPE_SNAPSHOT_REQUEST = "snapshot_request"
 TYPE_SNAPSHOT = "snapshot"
 TYPE_ERROR = "error"
+TYPE_HELLO_REQUEST = "hello_request"
+TYPE_HELLO = "hello"
+TYPE_HISTORY_REQUEST = "history_request"
+TYPE_HISTORY = "history"
+TYPE_PACED_REQUEST = "paced_request"
+TYPE_PACED = "paced"
+TYPE_PACED_ACK = "paced_ack"
+TYPE_CUE_REQUEST = "cue_request"
+TYPE_CUE_REPLY = "cue_reply"
 
 TOPICS = {
     TYPE_STATE: TOPIC_STATE,
@@ -33,7 +42,7 @@ TOPICS = {
 }
 """Topic prefix of each type of live message."""
 
-HEARTBEAT_DETAILS = ("intervalS", "links", "unknownSensors")
+HEARTBEAT_DETAILS = ("group", "intervalS", "links", "unknownSensors")
 """What a heartbeat may say besides its fields."""
 
 REASON_DROPPED = "dropped"
@@ -41,6 +50,24 @@ REASON_MERGED = "merged"
 REASON_SPLIT = "split"  # reserved: the tracker does not split tracks yet
 REASON_NODE_STOPPED = "node_stopped"
 REASON_WITHDRAWN = "withdrawn"  # the track goes on, but is no longer released to this group
+
+ERROR_NOTHING_YET = "nothing yet"
+ERROR_NOT_KEPT = "not_kept"
+ERROR_NOT_ALLOWED = "not_allowed"
+ERROR_BUSY = "busy"
+ERROR_UNKNOWN_REQUEST = "unknown type of request"
+
+FEATURE_SNAPSHOT = "snapshot"
+FEATURE_HISTORY = "history"
+FEATURE_SPOOL = "spool"
+FEATURE_PACED = "paced"
+FEATURE_COMPACT = "compact"
+FEATURE_CUE = "cue"
+FEATURE_SIGNED = "signed"
+
+CUE_STATES = ("accepted", "refused", "sent", "acknowledged", "failed", "expired")
+CUE_LAST_STATES = ("refused", "acknowledged", "failed", "expired")
+"""After one of these no further reply comes."""
 
 EVENT_MANOEUVRE = "manoeuvre"
 EVENT_NEW_OBJECT_NEAR = "new_object_near"
@@ -55,8 +82,25 @@ STATUSES = ("tentative", "confirmed", "coasting")
 MAX_MESSAGE_BYTES = 65_536
 """No payload and no part of a snapshot is longer; a subscriber may refuse what is."""
 
-MAX_REQUEST_BYTES = 256
-"""A snapshot request is never longer."""
+MAX_REQUEST_BYTES = 1_024
+"""No request is longer."""
+
+MAX_SUBSCRIPTION_BYTES = 256
+"""No subscription is longer."""
+
+MAX_HISTORY_REPLY_BYTES = 1_048_576
+"""All parts of one reply of history, and what one paced message unpacks to, are not longer than this together."""
+
+PACED_RENEWAL_S = 10.0
+"""A paced subscriber renews its request this often."""
+
+PACED_LAPSE_S = 30.0
+"""A node forgets a paced subscriber whose request was not renewed for so long."""
+
+SIGNATURE_KEY = "sig"
+SIGNATURE_BYTES = 64
+SIGNATURE_TAIL = b"\xa3sig\xc4\x40"
+"""How the last entry of a signed message begins: the key, and the head of 64 bytes of binary."""
 
 
 class Envelope(TypedDict):
@@ -69,7 +113,10 @@ class Envelope(TypedDict):
 
 
 class ObjectState(TypedDict):
-    """One track at one moment: UDL StateVector names; km and km/s; keys in the order of the wire."""
+    """One track at one moment: UDL StateVector names; km and km/s; keys in the order of the wire.
+
+    What a release group's policy withholds is None, of ``sensors`` empty, and ``idOnOrbit`` is then the track's id.
+    """
 
     trackId: str
     epoch: str
@@ -83,17 +130,24 @@ class ObjectState(TypedDict):
     cov: list[float]
     covReferenceFrame: str
     status: str
-    uct: bool
+    uct: bool | None
     satNo: int | None
     idOnOrbit: str
     name: str | None
     objectProbability: float | None
     sensors: list[str]
-    lastObEnd: str
+    lastObEnd: str | None
     nis: float | None
     dof: int | None
-    updates: int
+    updates: int | None
     existence: float | None
     classificationMarking: str
     dataMode: str
     source: str
+
+
+class ReleasedState(ObjectState, total=False):
+    """What a state of a release group's stream has besides."""
+
+    provenance: list[str]
+    releasableTo: list[str]

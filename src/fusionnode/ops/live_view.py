@@ -176,7 +176,7 @@ def _track_row(state: ObjectState, look: Look | None, now: str | None, width: in
     status = state["status"]
     style = STYLES[status]
     name = Text("uncorrelated", UNKNOWN) if state["uct"] else Text(state["name"] or state["idOnOrbit"], style)
-    age_s = 0.0 if now is None else (_ns(now) - _ns(state["lastObEnd"])) / 1e9
+    age_s = 0.0 if now is None else (_ns(now) - _ns(state["lastObEnd"] or state["epoch"])) / 1e9
     place = ["–"] * 3
     if look is not None:
         place = [f"{look.range_km:,.0f}", f"{look.az_deg:.1f}", f"{look.el_deg:.1f}"]
