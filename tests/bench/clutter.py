@@ -10,7 +10,7 @@ processor time, which a busy machine changes least; both run on one core.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
@@ -128,8 +128,10 @@ class Run(NamedTuple):
     scores: dict[int, Gospa]  # by scan
 
 
-def ours(s: Scene, config: Config, scored: bool = True) -> tuple[Run, Tracker]:
-    """Our tracker, from nothing."""
+def ours(
+    s: Scene, config: Config, scored: bool = True, each: Callable[[Tracker, int], None] | None = None
+) -> tuple[Run, Tracker]:
+    """Our tracker, from nothing. ``each`` is called after every scan from SETTLED on, with its index."""
     outcomes = Outcomes()
     tracker = Tracker(config, s.sky.orientation, outcomes)
     engine = NumbaEngine()
@@ -140,6 +142,8 @@ def ours(s: Scene, config: Config, scored: bool = True) -> tuple[Run, Tracker]:
         tracker.advance(int(s.times[k]))
         tracker.take()
         seconds[k] = process_time() - began
+        if each is not None and k >= SETTLED:
+            each(tracker, k)
         if scored and k >= SETTLED:
             scores[k] = gospa(positions(tracker, engine, int(s.times[k])), s.truth[k][:, :3])
     return Run(seconds, scores), tracker
