@@ -35,6 +35,7 @@ class Pacing:
         self._verify = verify
         self._id: int | None = None
         self._n = 0
+        self._begun: tuple[str, int | None] | None = None  # stream and base, as n = 1 said
         self._ask_at = 0.0
         self._heard_at = 0.0
 
@@ -84,18 +85,18 @@ class Pacing:
         Raises:
             Refused: it cannot be read; pacing begins anew.
         """
-        n = fields["n"]
-        if n not in (1, self._n + 1):
-            if n <= self._n:
-                return [], None  # a repetition
-            self._begin_anew(now)
+        n, begun = fields["n"], (fields["streamEpoch"], fields["base"])
+        if n != 1 and n <= self._n:
+            return [], None  # a repetition
+        if n != 1 and (n != self._n + 1 or begun != self._begun):
+            self._begin_anew(now)  # something was lost
             return [], None
         try:
             messages = self._messages(decode.paced_content(fields["z"]), fields["streamEpoch"])
         except Refused:
             self._begin_anew(now)
             raise
-        self._n, self._heard_at = n, now
+        self._n, self._begun, self._heard_at = n, begun, now
         self.messages += 1
         if fields["rttS"] is not None:
             self.rtt_s = fields["rttS"]

@@ -120,14 +120,8 @@ class Socket:
             return self._refused("connection", self._why_protocol(), now)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             self._hangups += 1
-            if self._keys is not None and self._hangups == _HANGUPS:
-                # libzmq goes on trying by itself.
-                return Refused(
-                    "connection",
-                    self.address,
-                    f"{self.address} hangs up before the handshake is done: either the server key is not that of the "
-                    "node (ask its operator for the group's public key file), or another program is listening there",
-                )
+            if self._hangups == _HANGUPS:  # libzmq goes on trying by itself
+                return Refused("connection", self.address, self._why_hangup())
         else:
             self.connected = False
         return None
@@ -145,6 +139,18 @@ class Socket:
         return (
             f"{self.address} refuses the key {own} (status {status}): it is not allowed there, or not any more. Send "
             "this public key to the node's operator, who lets it in with: fusionnode keys allow GROUP PARTNER FILE"
+        )
+
+    def _why_hangup(self) -> str:
+        begin = f"{self.address} hangs up before the handshake is done: "
+        if self._keys is None:
+            return (
+                begin
+                + "it may speak only encrypted (give a server key and a secret key file), or be no stream at all"
+            )
+        return begin + (
+            "either the server key is not that of the node (ask its operator for the group's public key file), or it "
+            "does not speak encrypted, or another program is listening there"
         )
 
     def _why_protocol(self) -> str:

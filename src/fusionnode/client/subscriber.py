@@ -482,6 +482,7 @@ class Subscriber:
         if asked is None or wanted is None or asked[:2] != wanted[:2]:
             return []  # what was missing has come meanwhile
         said = reply.fields
+        self._following.offered = True
         try:
             messages = self._messages(reply, parts)
         except Refused as refused:
