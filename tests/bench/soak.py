@@ -79,7 +79,7 @@ class Sky:
         q = np.array([-np.sin(node) * np.cos(i), np.cos(node) * np.cos(i), np.sin(i)])
         self.r = (r * (np.cos(u) * p + np.sin(u) * q)).T.copy()
         self.v = (np.sqrt(MU / r) * (np.cos(u) * q - np.sin(u) * p)).T.copy()
-        self._sites = [site_itrf(*np.radians(site), 0.0) for site in SITES]
+        self._sites = [site_itrf(float(np.radians(lat)), float(np.radians(lon)), 0.0) for lat, lon in SITES]
         self._enus = [enu_itrf(*np.radians(site)) for site in SITES]
         self._seq = 0
 

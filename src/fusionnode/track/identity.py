@@ -8,6 +8,7 @@ from scipy.stats import chi2
 
 from fusionnode.core.types import Status
 from fusionnode.track.association.coarse import alone_within, refresh_all, refresh_coarse, tracks_within
+from fusionnode.track.distance import distance2
 from fusionnode.track.filtering.engine import Engine
 from fusionnode.track.initiation.initiate import NewOrbit
 from fusionnode.track.picture import RING, Picture, Rules
@@ -93,7 +94,7 @@ def are_one(picture: Picture, engine: Engine, rules: Rules, slot: int, other: in
     if p.status[other] == Status.COASTING:
         P = _loosened(P, t_ns - int(p.last_ob[other]))
     both = p.P[slot].reshape(6, 6) + P
-    return bool(np.linalg.norm(d[:3]) < MERGE_M) and _distance2(d, both) <= GATE
+    return bool(np.linalg.norm(d[:3]) < MERGE_M) and distance2(d, both) <= GATE
 
 
 def is_sharp(orbit: NewOrbit) -> bool:
@@ -116,7 +117,7 @@ def continued_by(picture: Picture, engine: Engine, rules: Rules, orbit: NewOrbit
             continue
         _bring(p, engine, rules, other, end)
         both = orbit.P.reshape(6, 6) + _loosened(p.P[other].reshape(6, 6), end - int(p.last_ob[other]))
-        d2 = _distance2(orbit.x - p.x[other], both)
+        d2 = distance2(orbit.x - p.x[other], both)
         if d2 <= best_d2:
             best, best_d2 = other, d2
     return best
@@ -137,7 +138,3 @@ def _within(p: Picture, rules: Rules, r: npt.NDArray[np.float64], t_ns: int) -> 
 def _bring(p: Picture, engine: Engine, rules: Rules, slot: int, t_ns: int) -> None:
     engine.predict(p, np.array([slot]), t_ns, rules)
     refresh_coarse(p, slot)
-
-
-def _distance2(d: npt.NDArray[np.float64], covariance: npt.NDArray[np.float64]) -> float:
-    return float(d @ np.linalg.solve(covariance, d))

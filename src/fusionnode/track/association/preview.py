@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusionnode.core.types import Channel, StructArray
+from fusionnode.track.distance import distance2
 from fusionnode.track.filtering.engine import Engine
 from fusionnode.track.filtering.filter import load_measurement
 from fusionnode.track.filtering.noise import noise_of
@@ -85,7 +86,7 @@ def sight(
                 jacobian,
                 S,
                 present,
-                float(y[present] @ np.linalg.solve(there, y[present])),
+                distance2(y[present], there),
                 int(np.count_nonzero(present)),
             )
         )

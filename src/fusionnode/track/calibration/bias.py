@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,7 +128,9 @@ class BiasEstimator:
         value, covariance = self.joint()
         outside: tuple[F64, F64] | None = None
         if reference is not None:
-            outside = reference[0], np.asarray(np.linalg.inv(reference[1]), np.float64)
+            # one that is no covariance says nothing
+            with suppress(np.linalg.LinAlgError):
+                outside = reference[0], np.asarray(np.linalg.inv(reference[1]), np.float64)
         own = np.linalg.inv(covariance[np.ix_(at, at)])
         prior = Prior(own, value[at], self._limits.along_sigma_m_s2, outside)
         found = solve(points, x0, t0_ns, propagate, self.spread(), prior, self._limits.inertial)

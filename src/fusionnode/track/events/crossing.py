@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fusionnode.track.distance import distance2
 from fusionnode.track.filtering.engine import NumbaEngine
 from fusionnode.track.picture import Picture, Rules, make_picture
 
@@ -49,8 +50,9 @@ class Crossing(NamedTuple):
 
     @property
     def delta_v_d2(self) -> float:
-        """Squared normalised change of velocity."""
-        return float(self.delta_v @ np.linalg.solve(self.delta_v_cov, self.delta_v))
+        """Squared normalised change of velocity; 0 where its covariance is none."""
+        d2 = distance2(self.delta_v, self.delta_v_cov)
+        return d2 if np.isfinite(d2) else 0.0
 
     @property
     def delta_v_sigma_m_s(self) -> float:
@@ -158,16 +160,15 @@ class Bench:
         try:
             gain = np.linalg.solve(S[:3, :3], S[:3, 3:]).T
             sigma = float(np.sqrt(max(np.linalg.eigvalsh(S[:3, :3])[-1], 0.0)))
-            d2 = float(d[:3] @ np.linalg.solve(S[:3, :3], d[:3]))
         except np.linalg.LinAlgError:  # a state that is not a number, or none at all
-            gain, sigma, d2 = np.zeros((3, 3)), np.inf, np.inf
+            gain, sigma = np.zeros((3, 3)), np.inf
         return Crossing(
             t_ns=t_ns,
             from_ns=t_ns,
             to_ns=t_ns,
             gap=d[:3].copy(),
             gap_sigma_m=sigma,
-            d2=d2 if np.isfinite(d2) else np.inf,
+            d2=distance2(d[:3], S[:3, :3]),
             delta_v=d[3:] - gain @ d[:3],
             delta_v_cov=S[3:, 3:] - gain @ S[:3, 3:],
         )

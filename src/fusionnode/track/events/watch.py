@@ -19,6 +19,7 @@ from fusionnode.core import schema
 from fusionnode.core.types import ObjectEvent, Status
 from fusionnode.track.association.associate import Log, Measurements
 from fusionnode.track.association.coarse import refresh_coarse
+from fusionnode.track.distance import distance2
 from fusionnode.track.events.crossing import MOST_OLD, Bench, Crossing, Orbit
 from fusionnode.track.events.fever import WARM, Fever, heed, make_fever
 from fusionnode.track.motion.coefficients import forget_cross
@@ -334,7 +335,7 @@ class EventWatch:
         before = self._bench.carried(pending.old, now.t_ns, rules)
         apart = now.x - before.x
         both = (now.P + before.P).reshape(6, 6)
-        if not late and float(apart @ np.linalg.solve(both, apart)) > AGREES:
+        if not late and distance2(apart, both) > AGREES:
             return False
         if np.trace(before.P.reshape(6, 6)[3:, 3:]) < np.trace(now.P.reshape(6, 6)[3:, 3:]):
             p.x[slot], p.P[slot] = before.x, before.P

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from fusionnode.track.distance import distance2
 from fusionnode.track.identity import MERGE_M
 from fusionnode.track.motion.dynamics import MU
 from fusionnode.track.picture import Picture
@@ -135,5 +136,5 @@ def _pairs(then: F64, now: F64, P_then: F64, P_now: F64) -> list[tuple[float, in
                 continue
             both = P_then[i].reshape(6, 6) + P_now[j].reshape(6, 6)
             dx = then[i] - now[j]
-            pairs.append((float(dx @ np.linalg.solve(both, dx)), i, j))
+            pairs.append((distance2(dx, both), i, j))
     return sorted(pairs)
