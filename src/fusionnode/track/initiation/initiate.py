@@ -196,7 +196,7 @@ class Initiator:
     def _orbit(
         self, every: npt.NDArray[np.int64], W: npt.NDArray[np.float64], model: Dynamics
     ) -> tuple[NewOrbit | None, tuple[int, int]]:
-        """The orbit that the last of the places ``every``, the newest, completes; and how many were let go because theirs
+        """The orbit that the last of the places ``every``, the newest, completes; and how many were let go as theirs
         is no orbit in space.
 
         Those in the window are tried first: a long arc asks more of sigmas than a short one.
