@@ -43,6 +43,7 @@ from fusionnode.track.tracker import Tracker
 SECOND_NS = 1_000_000_000
 _BELIEVABLE_NS = 86_400 * SECOND_NS
 """How far beyond the clock of recorded data its last measurements may be at the end."""
+_AHEAD_S = 60.0
 _TENTATIVE = int(Status.TENTATIVE)
 _AGREE_ON_TIME = 3
 """Measurements that must have come as late as a time before recorded data's clock goes there."""
@@ -300,6 +301,8 @@ class Pipeline:
         """Go on from another run's state; before anything else. Its tracks are published with the next tick.
 
         If the state is older than ``state.max_age_s`` at ``now_ns`` (TAI), only its numbers are, not to be used again.
+        So it is if it is from the future, by more than `_AHEAD_S`: a clock was wrong, then or now, and all detections
+        would be late until it is that time again.
 
         Raises:
             ValueError: it is not such a state, or another node's; the text is one line.
@@ -315,7 +318,8 @@ class Pipeline:
             raise ValueError(f"the state of node {node!r}, not of {self._config.node.id!r}")
         self._groups.take_up(state)
         age_s = (now_ns - t_ns) / SECOND_NS
-        if age_s > self._config.state.max_age_s:
+        ahead = not self._data_clock and age_s < -_AHEAD_S
+        if ahead or age_s > self._config.state.max_age_s:
             self._tracker.number_from(begun)
             return Restored(0, len(tracks["slots"]), 0, [])
         rows = {} if self.known is None else {n: row for row, n in enumerate(self.known.sat_no.tolist())}

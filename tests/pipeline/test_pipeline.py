@@ -215,3 +215,24 @@ def test_stuck_and_repeated_detections_are_duplicates_not_evidence(orientation: 
     ledger: Any = pipeline.summary()["sensors"]
     assert ledger["radar"]["duplicate"] == 2 * len(sky)
     assert balanced(pipeline)
+
+
+@pytest.mark.parametrize(("ahead_s", "tracks"), [(5.0, 1), (3_600.0, 0)])
+def test_a_state_from_the_future_is_left_alone(
+    orientation: EarthOrientation, ahead_s: float, tracks: int
+) -> None:
+    """A clock that was wrong when the node stopped must not make the next run deaf until it is that time again."""
+    sky = detections(orientation, overhead(orientation), TIMES, rng=np.random.default_rng(1))
+    first = pipeline_for(orientation, station())
+    run(first, sky)
+    state = first.export_state()
+    second = pipeline_for(orientation, station())
+    now_ns = state["t_ns"] - round(ahead_s * NS)
+    assert second.import_state(state, now_ns).tracks == tracks
+    later = detections(
+        orientation, overhead(orientation), TIMES + (100.0 - ahead_s), rng=np.random.default_rng(2)
+    )
+    messages = run(second, later)
+    assert second.summary()["sensors"]["radar"].get("late", 0) == 0  # type: ignore[index]
+    new = {body["trackId"] for topic, body in messages if topic.startswith(b"state.")}
+    assert "test-000001" not in new or tracks

@@ -75,6 +75,7 @@ class Rules(NamedTuple):
     noise_memory: float  # detections over which factors on the noise follow the innovations; 0: none do
     confirm_hits: int
     confirm_ns: npt.NDArray[np.int64]  # (sensors,) window for confirm_hits
+    confirm_revisits: int
     coast_after_ns: npt.NDArray[np.int64]  # (sensors,)
     tentative_ns: npt.NDArray[np.int64]  # (sensors,)
     tick_ns: int
@@ -145,6 +146,7 @@ def make_rules(config: Config, model: Dynamics) -> Rules:
         noise_memory=float(t.noise_memory),
         confirm_hits=t.confirm_hits,
         confirm_ns=(revisit * t.confirm_revisits * 1e9).astype(np.int64),
+        confirm_revisits=t.confirm_revisits,
         coast_after_ns=(revisit * t.coast_after_revisits * 1e9).astype(np.int64),
         # a slow sensor's track must live to see the next detection
         tentative_ns=(np.maximum(t.tentative_limit_s, revisit * t.coast_after_revisits) * 1e9).astype(
@@ -176,6 +178,10 @@ def touched(picture, slot, t_ns, sensor, rules):
 
     A measurement of ``sensor`` at ``t_ns`` was used by the track in ``slot``; says if that changed its status.
 
+    Confirmed are ``confirm_hits`` hits within ``confirm_revisits`` revisits. A revisit is that of the configuration, or
+    the least time between these hits: a sensor that follows objects is as slow as it is. One that searches is not taken
+    at its word like this, for what it did not see at a revisit tells against the track.
+
     A track that stays confirmed waits as long as the most patient of its sensors.
     """
     p = picture
@@ -195,7 +201,9 @@ def touched(picture, slot, t_ns, sensor, rules):
             p.status[slot] = _CONFIRMED
     elif before == _TENTATIVE and p.ring_n[slot] >= rules.confirm_hits:
         oldest = p.ring[slot, (p.ring_n[slot] - rules.confirm_hits) % RING]
-        if t_ns - oldest <= rules.confirm_ns[sensor]:
+        if t_ns - oldest <= rules.confirm_ns[sensor] or (
+            not rules.looks.search[sensor] and t_ns - oldest <= rules.confirm_revisits * _pace(p, slot, rules)
+        ):
             p.status[slot] = _CONFIRMED
     status = p.status[slot]
     wait = rules.tentative_ns[sensor] if status == _TENTATIVE else rules.coast_after_ns[sensor]
@@ -210,6 +218,18 @@ def touched(picture, slot, t_ns, sensor, rules):
 def touch(picture, slot, t_ns, sensor, rules):
     """A measurement of ``sensor`` at ``t_ns`` was used by the track in ``slot``; says if that changed its status."""
     return touched(picture, slot, t_ns, sensor, rules)
+
+
+@kernel
+def _pace(picture, slot, rules):
+    """The least time between two of the newest ``confirm_hits`` hits, ns: how often a sensor comes back that does so
+    less often than its configuration says.
+    """
+    n = picture.ring_n[slot]
+    least = NEVER // rules.confirm_revisits
+    for k in range(n - rules.confirm_hits + 1, n):
+        least = min(least, abs(picture.ring[slot, k % RING] - picture.ring[slot, (k - 1) % RING]))
+    return least
 
 
 @kernel

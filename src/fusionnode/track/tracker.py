@@ -57,6 +57,7 @@ from fusionnode.track.motion.dynamics import Dynamics
 from fusionnode.track.motion.heaven import Earth, middle_of_day
 from fusionnode.track.picture import (
     NEVER,
+    RING,
     due_slots,
     earliest_due,
     make_picture,
@@ -72,6 +73,8 @@ CHUNK = 4096
 DAY_NS = 86_400_000_000_000
 REVIEW_HITS = 100
 """A track's identity is looked at again after so many hits, and while young at every doubling of them."""
+FITTED_NS = 3_000_000_000
+"""A track that a detection fitted so lately is not lost: a fast radar that glitches does not take it over."""
 FAR_OFF = 1e6
 """NIS of what does not fit at all."""
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]
@@ -177,7 +180,7 @@ class Tracker:
         self.truth.advance(t_ns, self._dynamics_at, self._try_only)
         for sensor, initiator in enumerate(self._initiators):
             if initiator.pending:
-                self._let_go(sensor, initiator.forget(t_ns - initiator.window_ns))
+                self._let_go(sensor, initiator.grow_old(t_ns))
 
     def finish(self) -> None:
         """Nothing will come any more: give what still waits an outcome."""
@@ -452,8 +455,11 @@ class Tracker:
         t = orbit.used["t_meas_ns"]
         p = self.picture
         slot = continued_by(p, self._engine, self._rules, orbit) if is_sharp(orbit) else None
-        if slot is not None and np.count_nonzero(recent_hits(p, slot) >= t[0]) >= len(t):
-            # the track explains at least as much; two objects this close cannot be told apart yet
+        if slot is not None and (
+            np.count_nonzero(recent_hits(p, slot) >= t[0]) >= min(len(t), RING)
+            or t[-1] - p.last_ob[slot] < FITTED_NS
+        ):
+            # the track explains at least as much, or did just now; two objects this close cannot be told apart yet
             self._count_used(orbit.used["sensor"], Outcome.GATED_OUT)
             return
         if slot is not None:

@@ -19,6 +19,7 @@ I64 = npt.NDArray[np.int64]
 BOTH = 4
 """Sensors that see one track at the same time and are still told apart when it is thinned."""
 PASS_GAP_NS = 600_000_000_000
+LOOK_NS = 60_000_000_000
 LEAST_POINTS = 3
 """A pass with fewer points is left out."""
 _ANGLES = int(Channel.ANGLES)
@@ -103,6 +104,7 @@ class Collector:
         self._tracks = tracks
         self._points = points
         self._out = np.zeros(4096, np.int64)
+        self._looked_ns = 0
         self.arcs: dict[int, Arc] = {}
 
     def twin(self, high: int) -> Collector:
@@ -127,10 +129,11 @@ class Collector:
         sensor: npt.NDArray[np.int32],
         channels: npt.NDArray[np.uint8],
         undo: Callable[[F64, int, int], tuple[F64, int]],
+        alive: Callable[[], I64],
     ) -> None:
         """Updates in order: slot, number, row of the measurement, channels used, state after it, catalogue row; and
         the measurements (z, t, sensor, channels) that the rows are of. ``undo`` gives z and t of a sensor's
-        measurement as they were before they were corrected."""
+        measurement as they were before they were corrected, ``alive`` the numbers of all tracks there are."""
         n = len(slots)
         if n > len(self._out):
             self._out = np.zeros(n, np.int64)
@@ -141,7 +144,7 @@ class Collector:
             number, row = int(numbers[i]), int(rows[i])
             arc = self.arcs.get(number)
             if arc is None:
-                if len(self.arcs) >= self._tracks:
+                if len(self.arcs) >= self._tracks and not self._make_room(int(t[row]), alive):
                     continue
                 arc = self.arcs[number] = Arc(int(t[row]))
             if len(arc.kept) >= self._points:
@@ -151,6 +154,21 @@ class Collector:
             arc.last_ns = int(t[row])
             arc.x = x[i].copy()
             arc.object = int(objects[i])
+
+    def _make_room(self, t_ns: int, alive: Callable[[], I64]) -> bool:
+        """Let go of arcs whose tracks have ended after no more than a pass: they would keep others out until they are
+        ripe, and say nothing then. Looks for them at most every `LOOK_NS`.
+        """
+        if t_ns - self._looked_ns < LOOK_NS:
+            return False
+        self._looked_ns = t_ns
+        there = set(alive().tolist())
+        self.arcs = {
+            number: arc
+            for number, arc in self.arcs.items()
+            if number in there or arc.last_ns - arc.first_ns > PASS_GAP_NS
+        }
+        return len(self.arcs) < self._tracks
 
     def ripe(self, t_ns: int, length_ns: int) -> tuple[int, Arc] | None:
         """The first arc that is ``length_ns`` old at ``t_ns``; it is kept no longer."""

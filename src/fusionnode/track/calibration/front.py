@@ -193,6 +193,7 @@ class SensorTruth:
             self._collector.take(
                 slots, numbers, log.row[:n], log.used[:n], log.x, picture.object[slots],
                 ms.z, ms.t, ms.sensor, ms.channels, self._undo,
+                lambda: picture.number[: int(picture.high[0])][picture.active[: int(picture.high[0])]],
             )  # fmt: skip
 
     def refused(

@@ -4,6 +4,10 @@ The sum is Page's test (Page, Continuous inspection schemes, Biometrika 41, 1954
 is above its expectation and an allowance, and is never below zero. The NIS is first divided by how the sensor's
 innovations have been lately on all tracks, so that wrong sigmas or a step of a bias, which all of its tracks have,
 are no fever of one.
+
+A channel that was left out raises the sum too, for a burn shows in the range rate first; but alone it is not believed.
+Where what was used fits on and on, the channel is wrong and not the orbit, and a track that was given back its
+freedom then would follow it.
 """
 
 from __future__ import annotations
@@ -21,6 +25,10 @@ ALARM = 80.0
 """With the allowance, and four degrees of freedom, a sum that starts anew reaches it with a probability of 4e-7."""
 LEFT_OUT = 10.0
 """What a channel that was left out as an outlier counts for."""
+SHOWN = 3.0
+"""So many of its standard deviations must the NIS of what was used be above its expectation since the sum left zero."""
+HIGHEST = 2.0 * ALARM
+"""The sum goes no higher, or it would take as long to come down as the trouble lasted."""
 MOST = 30.0
 WARM = 12.0
 """A track whose sum is above may have been led astray already."""
@@ -88,11 +96,13 @@ def heed(fever, log, ms, n):
             f.nis[slot] = 0.0
             f.dof[slot] = 0.0
         else:
+            f.total[slot] = min(f.total[slot], HIGHEST)
             f.nis[slot] += nis
             f.dof[slot] += dof
         if f.held[slot]:
             continue
-        if f.total[slot] >= ALARM:
+        shown = f.nis[slot] / ratio - f.dof[slot] >= SHOWN * np.sqrt(2.0 * f.dof[slot])
+        if f.total[slot] >= ALARM and shown:
             if not f.alarm[slot]:
                 alarms += 1
             f.alarm[slot] = True

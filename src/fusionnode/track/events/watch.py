@@ -387,7 +387,7 @@ class EventWatch:
             delta_v_sigma_m_s=burn.delta_v_sigma_m_s,
             distance_m=float(np.linalg.norm(burn.gap)),
             distance_sigma_m=burn.gap_sigma_m,
-            sensors=1 << sensor,
+            sensors=1 << sensor if sensor >= 0 else 0,  # -1: one that the configuration no longer has
             nis=nis,
             dof=dof,
             object=int(p.object[slot]),

@@ -19,6 +19,7 @@ from fusionnode.track.initiation.angles_only import refine
 from fusionnode.track.initiation.fit import consensus, fit_arc, widen_by_bend
 from fusionnode.track.initiation.near import around, make_cells, remember, remember_until
 from fusionnode.track.motion.dynamics import MU, RADIUS, Dynamics
+from fusionnode.track.motion.heights import perigee_m, perigee_sigma_m
 from fusionnode.track.motion.kepler import lambert
 
 _LEAST_ROOM = 64
@@ -28,6 +29,15 @@ LEAST_FITTED = 3
 SHORT_S = 10.0
 TWO_LIMIT = 25.0
 """Chi-square that an orbit through two detections may have: of two degrees of freedom at most."""
+SPARSE = 64
+LONG_S = 120.0
+"""So few detections that wait are kept for so long: a noisy radar, or a slow one, needs more than the usual window, and
+among so few nothing is found that is not there.
+"""
+LOWEST_PERIGEE_M = 0.5 * RADIUS
+"""Distance from the Earth's centre. What is sure (by three sigma) to come nearer is no satellite and no debris, but an
+echo that stands still, or moves with the Earth: a stuck detection falls, by an orbit through it, straight down.
+"""
 HORIZONTAL, VERTICAL = 0.6, 0.06
 """Variance of the velocity of an object of which one place is known, along each horizontal axis and upwards, over the
 square of the circular velocity there: 0.5 and 0 for circular orbits.
@@ -50,7 +60,8 @@ class Initiator:
         self._enough = tracking.initiation_points
         # a slow sensor needs longer for as many points
         window_s = max(tracking.initiation_window_s, 1.5 * (tracking.initiation_points + 1) * revisit_s)
-        self.window_ns = int(window_s * 1e9)
+        self._window_ns = int(window_s * 1e9)
+        self._long_ns = max(self._window_ns, int(LONG_S * 1e9))
         self._most = tracking.initiation_buffer
         self._max_velocity_sigma = tracking.initiation_max_velocity_sigma_m_s
         self.pending = 0
@@ -69,6 +80,22 @@ class Initiator:
             return 0, 0
         return self._let_go(int(np.searchsorted(self._t[self._first : self._end], before_ns)))
 
+    def grow_old(self, t_ns: int) -> tuple[int, int]:
+        """It is ``t_ns``: let go of what is older than the window, as long as more than SPARSE wait; and of what is too
+        old anyway. As `forget`.
+        """
+        gone = self.forget(t_ns - self._long_ns)
+        before_ns = t_ns - self._window_ns
+        if self.pending <= SPARSE or self._t[self._first] >= before_ns:
+            return gone
+        old = self._alive[self._first : self._end][
+            : int(np.searchsorted(self._t[self._first : self._end], before_ns))
+        ]
+        alive = np.flatnonzero(old)
+        surplus = self.pending - SPARSE
+        more = self._let_go(len(old) if len(alive) <= surplus else int(alive[surplus - 1]) + 1)
+        return gone[0] + more[0], gone[1] + more[1]
+
     def add(
         self, measurement: np.void, near: bool, W: npt.NDArray[np.float64], model: Dynamics
     ) -> tuple[NewOrbit | None, tuple[int, int]]:
@@ -76,7 +103,7 @@ class Initiator:
         and how many measurements were let go (near a track, not near one).
         """
         t_ns = int(measurement["t_meas_ns"])
-        gone = self.forget(t_ns - self.window_ns)
+        gone = self.grow_old(t_ns)
         if self.pending == self._most:
             oldest = int(np.argmax(self._alive[self._first : self._end]))
             more = self._let_go(oldest + 1)
@@ -93,7 +120,8 @@ class Initiator:
         if self.pending < self._enough:
             return None, gone
         which = around(self._cells, self._t, self._alive, self._first, at)
-        return self._orbit(which, W, model), gone
+        orbit, refused = self._orbit(which, W, model)
+        return orbit, (gone[0] + refused[0], gone[1] + refused[1])
 
     def add_some(
         self,
@@ -110,7 +138,7 @@ class Initiator:
         """
         count = len(rows) - start
         t_ns = int(ms.t[rows[start]])
-        gone = self.forget(t_ns - self.window_ns)
+        gone = self.grow_old(t_ns)
         if self.pending + count > self._most:
             row = int(rows[start])
             measurement = ms.z[row].view(MEASUREMENT)[0]
@@ -127,7 +155,8 @@ class Initiator:
             self._end += taken
             self.pending += taken
             count -= taken
-            orbit = self._orbit(which, W, model)
+            orbit, refused = self._orbit(which, W, model)
+            gone = gone[0] + refused[0], gone[1] + refused[1]
             if orbit is not None:
                 return orbit, gone, start
         return None, gone, start
@@ -165,9 +194,33 @@ class Initiator:
         return near, alive - near
 
     def _orbit(
+        self, every: npt.NDArray[np.int64], W: npt.NDArray[np.float64], model: Dynamics
+    ) -> tuple[NewOrbit | None, tuple[int, int]]:
+        """The orbit that the last of the places ``every``, the newest, completes; and how many were let go as theirs
+        is no orbit in space.
+
+        Those in the window are tried first: a long arc asks more of sigmas than a short one.
+        """
+        if len(every) < self._enough:
+            return None, (0, 0)
+        recent = every[self._t[every] >= self._t[every[-1]] - self._window_ns]
+        for which in (recent, every) if len(recent) < len(every) else (every,):
+            found = self._through(which, W, model)
+            if found is None:
+                continue
+            orbit, which = found
+            self._alive[which] = False
+            self.pending -= len(which)
+            if len(which) > 1 and falls(orbit.x, orbit.P):
+                near = int(np.count_nonzero(self._near[which]))
+                return None, (near, len(which) - near)
+            return orbit, (0, 0)
+        return None, (0, 0)
+
+    def _through(
         self, which: npt.NDArray[np.int64], W: npt.NDArray[np.float64], model: Dynamics
-    ) -> NewOrbit | None:
-        """An orbit through those that agree, of the places ``which``, the last of them the newest."""
+    ) -> tuple[NewOrbit, npt.NDArray[np.int64]] | None:
+        """An orbit through some of the detections at the places ``which``, the newest among them; and through which."""
         n = len(which)
         if n < self._enough:
             return None
@@ -195,9 +248,7 @@ class Initiator:
         x, P = found
         if k > 1 and np.sqrt(P[21] + P[28] + P[35]) > self._max_velocity_sigma:
             return None
-        self._alive[which] = False
-        self.pending -= k
-        return NewOrbit(x, P, used)
+        return NewOrbit(x, P, used), which
 
     def _from_many(
         self, used: StructArray, W: npt.NDArray[np.float64], model: Dynamics
@@ -209,6 +260,11 @@ class Initiator:
         t, channels = np.ascontiguousarray(used["t_meas_ns"]), np.ascontiguousarray(used["channels"])
         good = fit_arc(W, z, t, channels, k, model, max(self._enough, LEAST_FITTED), x, P, keep)
         return (x, P) if good else None
+
+
+def falls(x: npt.NDArray[np.float64], P: npt.NDArray[np.float64]) -> bool:
+    """Whether a state (6,), covariance (36,), is surely of nothing in orbit (see LOWEST_PERIGEE_M)."""
+    return float(perigee_m(x[None])[0]) + 3.0 * perigee_sigma_m(x, P) < LOWEST_PERIGEE_M
 
 
 def from_one(m: np.void) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
