@@ -45,6 +45,7 @@ from fusionnode.track.calibration.front import SensorTruth
 from fusionnode.track.events.watch import EventWatch
 from fusionnode.track.filtering.engine import Engine
 from fusionnode.track.filtering.engine_variants import kept_beside, make_engine
+from fusionnode.track.filtering.errors import as_noise
 from fusionnode.track.filtering.sensing import COLUMNS, FIRST_COLUMN
 from fusionnode.track.identity import are_one, continued_by, double_of, is_sharp, recent_hits
 from fusionnode.track.initiation.attributable import sighted
@@ -484,7 +485,7 @@ class Tracker:
             return
         if not near:
             self.truth.orphan(self.picture, ms, row)
-        measurement = measurements[row]
+        measurement = as_noise(self._rules.errors, measurements[row])
         if not can_initiate(measurement):
             self._take_optical(
                 self._optical.add(measurement, near, dynamics.alone(self.model), self._rules.psd)
