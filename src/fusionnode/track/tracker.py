@@ -37,6 +37,7 @@ from fusionnode.track.calibration.front import SensorTruth
 from fusionnode.track.events.watch import EventWatch
 from fusionnode.track.filtering.engine import Engine
 from fusionnode.track.filtering.engine_variants import kept_beside, make_engine
+from fusionnode.track.filtering.errors import as_noise, wanders
 from fusionnode.track.filtering.sensing import COLUMNS
 from fusionnode.track.identity import (
     alone,
@@ -344,7 +345,8 @@ class Tracker:
         fate = self._log.fate[start:end].copy()
         self.truth.refused(self.picture, ms, self._room, n, (fate & USED) != 0, start)
         left, near = np.flatnonzero((fate & USED) == 0), (fate & NEAR) != 0
-        if self._known is None and len(left) > 1 and can_all_initiate(ms.channels[start + left]):
+        plain = self._known is None and not wanders(self._rules.errors, int(ms.sensor[start]))
+        if plain and len(left) > 1 and can_all_initiate(ms.channels[start + left]):
             self._unassociated_together(ms, start + left, near[left])
             return
         for i in left.tolist():
@@ -406,7 +408,7 @@ class Tracker:
             return
         if not near:
             self.truth.orphan(self.picture, ms, row)
-        measurement = measurements[row]
+        measurement = as_noise(self._rules.errors, measurements[row])
         if not can_initiate(measurement):
             self._take_optical(
                 self._optical.add(measurement, near, dynamics.alone(self.model), self._rules.psd)

@@ -36,9 +36,10 @@ class Sighting(NamedTuple):
     unseen_ns: int  # since the newest measurement that the track used
     x: F64  # (6,) predicted state, m, m/s, GCRF
     P: F64  # (6, 6) its covariance
-    y: F64  # (4,) measured minus predicted: m, rad on the sky, rad, m/s; 0 where a channel is absent
+    y: F64  # (4,) measured minus predicted, the sensor's errors as they are estimated included: m, rad on the sky,
+    # rad, m/s; 0 where a channel is absent
     H: F64  # (4, 6) Jacobian of the measurement
-    S: F64  # (4, 4) covariance of y: H P H' + R, second-order terms included
+    S: F64  # (4, 4) covariance of y: H P H' + R, second-order terms and the sensor's errors included
     present: npt.NDArray[np.bool_]  # (4,) channels there are
     nis: float  # y' S^-1 y over the channels there are
     dof: int
@@ -58,22 +59,27 @@ def sight(
     out = []
     for slot in slots.tolist():
         alone = _alone(picture, slot)
-        engine.predict(alone, np.zeros(1, np.int64), t_ns, rules)
+        sensor = int(measurement["sensor"][0])
+        shaped = np.ones(8)
+        shaped[:4] = measurement["var"][0]
+        if rules.shaped:
+            noise_of(picture, slot, z, t_ns, sensor, rules, shaped)
+        errors = engine.foresee(alone, 0, t_ns, sensor, shaped[:4] / measurement["var"][0], rules)
         x, covariance = alone.x[0], alone.P[0].reshape(6, 6)
         _put(W, X, x)
         _put(W, X_LIN, x)
         _put(W, P, covariance[np.tril_indices(6)])
         load_measurement(W, 0, z, np.uint8(channels))
-        if rules.shaped:
-            shaped = np.zeros(8)
-            noise_of(picture, slot, z, t_ns, int(measurement["sensor"][0]), rules, shaped)
-            W.reshape(ROWS, LANES)[VAR // LANES : VAR // LANES + 4, 0] = shaped[:4]
+        W.reshape(ROWS, LANES)[VAR // LANES : VAR // LANES + 4, 0] = shaped[:4] * errors.loud
         noise_lanes(W)
         linearise_lanes(W)
         rows = W.reshape(ROWS, LANES)[:, 0]
         y = np.where(present, rows[Y // LANES : Y // LANES + 4], 0.0)
         jacobian = rows[H // LANES : H // LANES + 24].reshape(4, 6).copy()
-        S = jacobian @ covariance @ jacobian.T + np.diag(rows[NOISE // LANES : NOISE // LANES + 4])
+        y = y - np.where(present, errors.mean, 0.0)
+        both = jacobian @ errors.cross
+        S = jacobian @ covariance @ jacobian.T + both + both.T + errors.own
+        S += np.diag(rows[NOISE // LANES : NOISE // LANES + 4])
         there = S[np.ix_(present, present)]
         out.append(
             Sighting(
