@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fusionnode.core.kernels import kernel
-from fusionnode.core.types import Channel
+from fusionnode.core.types import Channel, StructArray
 from fusionnode.track.calibration.arcs import Points
+from fusionnode.track.filtering.sensing import COLUMNS
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -22,7 +23,10 @@ PASS_GAP_NS = 600_000_000_000
 LOOK_NS = 60_000_000_000
 LEAST_POINTS = 3
 """A pass with fewer points is left out."""
+SEALED = 64
+"""Points that are put into one array when there are as many: memory holds little besides the numbers themselves."""
 _ANGLES = int(Channel.ANGLES)
+_POINT = np.dtype([("t", "i8"), ("sensor", "i8"), ("channels", "u1"), ("z", "f8", (COLUMNS,))])
 
 
 class _Kept(NamedTuple):
@@ -55,21 +59,32 @@ class Arc:
     def __init__(self, t_ns: int) -> None:
         self.first_ns = t_ns
         self.last_ns = t_ns
-        self.kept: list[tuple[int, int, int, F64]] = []  # time, sensor, channels, measurement
+        self._sealed: list[StructArray] = []  # never changed any more: shared with copies
+        self._open: list[tuple[int, int, int, F64]] = []  # time, sensor, channels, measurement
         self.x = np.zeros(6)
         self.object = -1
 
     def twin(self) -> Arc:
         """A copy that goes its own way; what is kept is shared, for it does not change."""
         new = copy(self)
-        new.kept = list(self.kept)
+        new._sealed = list(self._sealed)
+        new._open = list(self._open)
         return new
+
+    def __len__(self) -> int:
+        return SEALED * len(self._sealed) + len(self._open)
+
+    def keep(self, t_ns: int, sensor: int, channels: int, z: F64) -> None:
+        """One more point: a measurement (27,) as the kernels see it."""
+        self._open.append((t_ns, sensor, channels, z))
+        if len(self._open) == SEALED:
+            self._sealed.append(np.array(self._open, _POINT))
+            self._open = []
 
     def points(self) -> Points | None:
         """In order of time, cut into passes; None if no pass has enough points."""
-        t = np.array([k[0] for k in self.kept], np.int64)
-        sensor = np.array([k[1] for k in self.kept], np.int64)
-        channels = np.array([k[2] for k in self.kept], np.uint8)
+        kept = np.concatenate([*self._sealed, np.array(self._open, _POINT)])
+        t, sensor, channels = kept["t"], kept["sensor"], kept["channels"]
         passage = np.full(len(t), -1, np.int64)
         begun: list[int] = []
         for s in np.unique(sensor).tolist():
@@ -86,13 +101,7 @@ class Arc:
         rank[np.argsort(np.array(begun), kind="stable")] = np.arange(len(begun))
         rows = np.flatnonzero(passage >= 0)
         rows = rows[np.lexsort((t[rows], rank[passage[rows]]))]
-        return Points(
-            t[rows],
-            np.array([self.kept[i][3] for i in rows.tolist()]),
-            channels[rows],
-            sensor[rows],
-            rank[passage[rows]],
-        )
+        return Points(t[rows], kept["z"][rows], channels[rows], sensor[rows], rank[passage[rows]])
 
 
 class Collector:
@@ -147,10 +156,10 @@ class Collector:
                 if len(self.arcs) >= self._tracks and not self._make_room(int(t[row]), alive):
                     continue
                 arc = self.arcs[number] = Arc(int(t[row]))
-            if len(arc.kept) >= self._points:
+            if len(arc) >= self._points:
                 continue
             raw, raw_t = undo(z[row], int(t[row]), int(sensor[row]))
-            arc.kept.append((raw_t, int(sensor[row]), int(channels[row]), raw.copy()))
+            arc.keep(raw_t, int(sensor[row]), int(channels[row]), raw.copy())
             arc.last_ns = int(t[row])
             arc.x = x[i].copy()
             arc.object = int(objects[i])
