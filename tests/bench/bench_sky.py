@@ -13,7 +13,7 @@ from fusionnode.core.refframes import EarthOrientation, enu_itrf, site_itrf
 from fusionnode.core.types import DETECTION, Channel, Kind, StructArray
 from fusionnode.intake.measure import Measurer
 from fusionnode.track import picture
-from fusionnode.track.association import associate
+from fusionnode.track.association import associate, coarse
 from fusionnode.track.filtering.sensing import COLUMNS
 from fusionnode.track.motion.dynamics import MU, coarse_step, model
 from fusionnode_hil import wire
@@ -157,7 +157,7 @@ class Scene:
         self.tracks.x[:], self.tracks.P[:], self.tracks.epoch[:] = self.x, self.P.reshape(n, 36), start_ns
         self.tracks.status[:] = 1
         for slot in range(n):
-            associate.refresh_coarse(self.tracks, slot)
+            coarse.refresh_coarse(self.tracks, slot)
         self.measurements = associate.Measurements(
             self.records.view(np.float64).reshape(n, COLUMNS),
             self.records["t_meas_ns"].copy(),

@@ -50,6 +50,7 @@ id = 1
 kind = "radar"
 site = "here"
 [tracking]
+dynamics = "zonal"
 accel_noise_psd_m2_s3 = {PSD}
 """
 

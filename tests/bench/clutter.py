@@ -56,6 +56,7 @@ revisit_s = 1.0
 [tracking]
 hold_back_s = 0.0
 initiation_buffer = 65536
+dynamics = "{dynamics}"
 {tracking}
 """
 
@@ -64,9 +65,10 @@ SEARCH = 'scan = "search"\nmin_elevation_deg = 20.0\nfield_range_m = 3.6e6'
 """How the radar is configured, if it is told that it searches."""
 
 
-def station(tracking: str = "", sensor: str = "") -> Config:
-    """One searching radar."""
-    return parse(STATION.format(tracking=tracking, sensor=sensor), Path("clutter.toml"))
+def station(tracking: str = "", sensor: str = "", dynamics: str = "zonal") -> Config:
+    """One searching radar; with the dynamics of the truth and of Stone Soup's filter, if not told otherwise."""
+    text = STATION.format(tracking=tracking, sensor=sensor, dynamics=dynamics)
+    return parse(text, Path("clutter.toml"))
 
 
 class Scene(NamedTuple):
@@ -253,12 +255,12 @@ def mean_of(runs: list[Run], scans: set[tuple[int, int]]) -> str:
     return f"{d:10,.0f} m  (rms {rms:6.1f} m, missed {missed:7.2f}, false {false:6.2f}; {len(chosen)} scans)"
 
 
-def rows(n: int, seeds: int, scans: int, limit_s: float, peers: bool) -> Iterator[str]:
+def rows(n: int, seeds: int, scans: int, limit_s: float, peers: bool, dynamics: str) -> Iterator[str]:
     """The table's lines for ``n`` targets."""
     scenes = [scene(n, scans, seed) for seed in range(1, seeds + 1)]
     table: dict[str, list[Run]] = {}
     for association in ("gnn", "jpda"):
-        config = station(f'association = "{association}"', SEARCH)
+        config = station(f'association = "{association}"', SEARCH, dynamics)
         table[f"ours, {association}"] = [ours(s, config)[0] for s in scenes]
     for which in ("gnn", "jpda") if peers else ():
         runs = [stone_soup(s, which, limit_s) for s in scenes]
@@ -276,19 +278,20 @@ def rows(n: int, seeds: int, scans: int, limit_s: float, peers: bool) -> Iterato
         yield f"{n:6d}  {name:26s} {speed}  GOSPA {mean_of(runs, common)}"
 
 
-def report(targets: list[int], seeds: int, scans: int, limit_s: float) -> None:
+def report(
+    targets: list[int], seeds: int, scans: int, limit_s: float, dynamics: str, peers: bool = True
+) -> None:
     """Print the table."""
     try:
         import stonesoup
 
-        peers = True
         print(f"Stone Soup {stonesoup.__version__}", flush=True)
     except ImportError:
         peers = False
         print("Stone Soup is not installed: its rows are left out", flush=True)
-    ours(scene(5, 30, 1), station('association = "jpda"', SEARCH))  # loads the kernels
+    ours(scene(5, 30, 1), station('association = "jpda"', SEARCH, dynamics))  # loads the kernels
     for n in targets:
-        for line in rows(n, seeds, scans, limit_s, peers):
+        for line in rows(n, seeds, scans, limit_s, peers, dynamics):
             print(line, flush=True)
 
 
@@ -298,6 +301,10 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--scans", type=int, default=60)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds that Stone Soup may take a scene")
+    parser.add_argument(
+        "--dynamics", choices=["zonal", "full"], default="zonal", help="ours; the truth's are zonal"
+    )
+    parser.add_argument("--alone", action="store_true", help="without Stone Soup")
     args = parser.parse_args()
     print(machine(), flush=True)
-    report(args.targets, args.seeds, args.scans, args.limit)
+    report(args.targets, args.seeds, args.scans, args.limit, args.dynamics, not args.alone)

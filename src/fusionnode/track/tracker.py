@@ -488,8 +488,8 @@ class Tracker:
         for sensor, count in enumerate(np.bincount(used["sensor"]).tolist()):
             note_begun(p, sensor, count)
         self._engine.begin(p, slot, used, self._rules)
-        for m in used:
-            touch(p, slot, int(m["t_meas_ns"]), int(m["sensor"]), self._rules)
+        for t_ns, sensor in zip(used["t_meas_ns"].tolist(), used["sensor"].tolist(), strict=True):
+            touch(p, slot, t_ns, sensor, self._rules)
         self._count_used(used["sensor"], Outcome.USED_INITIATION)
         self._next_due = min(self._next_due, int(p.due[slot]))
         self._events.append(report(p, np.array([slot])))
