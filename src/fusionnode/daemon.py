@@ -122,6 +122,10 @@ def load_config(path: str | Path) -> tuple[Config, str]:
         if not Path(file).is_file():
             raise ConfigError(f"{path}: catalogue.files: expected a file at {file}")
     try:
+        release_lists.read(config)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    try:
         make_clock(config)
     except ValueError as error:
         raise ConfigError(f"{path}: clock.epoch_utc: {error}") from None

@@ -16,7 +16,7 @@ from importlib.metadata import entry_points
 
 from fusionnode import __version__
 
-COMMANDS = ("run", "process", "replay", "journal", "state", "check", "warmup", "subscribe")
+COMMANDS = ("run", "process", "replay", "journal", "state", "check", "release", "warmup", "subscribe")
 GROUP = "fusionnode.commands"
 
 EXIT_FAILED = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from fusionnode.release.stream import SECOND_NS, GroupStream
 
 _STATE_KEY = "release"
 _NO_KEY = bytes(32)
+_SLACK_NS = 60 * SECOND_NS
 
 
 class Numbered(Protocol):
@@ -67,6 +69,7 @@ class Groups:
             provenance=(config.node.id,),
             offsets=Offsets(key or _NO_KEY, stream_epoch),
         )
+        self._gone: deque[tuple[int, int]] = deque()
         decided = policies(config, lists.read(config))
         self.streams = tuple(
             GroupStream(
@@ -95,6 +98,10 @@ class Groups:
         """A track has ended."""
         for stream in self.streams:
             stream.end(tombstone, t_ns)
+        if self.streams:
+            # What of it waits for a delay still needs to know how it was moved.
+            longest_ns = max((r.effects.delay_ns for s in self.streams for r in s.policy.rules), default=0)
+            self._gone.append((max(t_ns, tombstone.t_ns) + longest_ns + _SLACK_NS, tombstone.track))
 
     def event(self, event: ObjectEvent, t_ns: int) -> None:
         """Something happened to an object."""
@@ -107,6 +114,8 @@ class Groups:
         """What comes by the clock."""
         for stream in self.streams:
             stream.turn(t_ns, sensors, force=force)
+        while self._gone and self._gone[0][0] <= t_ns:
+            self.context.offsets.forget(self._gone.popleft()[1])
 
     def stop(self, t_ns: int) -> None:
         """The tracks end with the node."""

@@ -327,14 +327,33 @@ def remarks(policy: Policy) -> list[str]:
                     f"rule {rule.name!r} never decides: {earlier.name!r} comes first and holds whenever it does"
                 )
                 break
-    levels = sorted({rule.effects.level for rule in policy.rules if rule.release})
-    if len(levels) > 1:
+    releasing = [rule for rule in policy.rules if rule.release]
+    if any(
+        a.effects.level != b.effects.level and _may_change(a.spec)
+        for k, b in enumerate(releasing)
+        for a in releasing[:k]
+    ):
         found.append(
             "rules of different precision_m: an object that goes from a finer to a coarser one gives its offset away"
         )
     if not any(rule.release for rule in policy.rules):
         found.append("no rule releases anything")
     return found
+
+
+def _may_change(rule: Rule) -> bool:
+    """Whether a track may come to meet, or to miss, the rule's conditions while it stays the same object's."""
+    changing = (
+        "regimes",
+        "inclination_deg",
+        "perigee_km",
+        "apogee_km",
+        "area",
+        "sensors_only",
+        "sensors_none",
+        "status",
+    )
+    return any(getattr(rule, key) is not None for key in changing)
 
 
 def _covers(a: CompiledRule, b: CompiledRule) -> bool:

@@ -1,19 +1,22 @@
 """States that are off on purpose, so that nothing a partner can compute makes them better than stated.
 
-Noise and rounding average away. So the offset of an object is constant, keyed, and made of symmetries of the motion
-itself: a published trajectory is the object's own, ``dt`` earlier or later and turned by an angle about the Earth's
-axis. It obeys the same dynamics, so no fit finds anything in it. Of an orbit near the equator such a turn moves nothing
-across the orbit: there the turn is about an axis in the equator's plane that precesses as the orbit does.
+Noise and rounding average away. So the offset of an object is constant, keyed, and a symmetry of the motion itself: as
+the Earth-fixed frame has it, the published trajectory is the object's own, a moment earlier or later. Gravity of
+whatever degree, and air that turns with the Earth, do not change with time in that frame. So what is published obeys
+the same dynamics, and a fit finds nothing in it, not even one that solves for the shift: only what Sun and Moon do in
+that moment, a millionth of the offset in a day of a low orbit. A turn about the Earth's axis would show a hundred times
+as much, by the Earth's longitudes (measured: docs/RELEASE.md). What nearly stands still over the Earth would not be
+moved in its frame: there it is time alone that is shifted, in the frame that does not turn.
 
-The offset of level k, in metres rms over a revolution along and across the track, is a sum of steps
+The offset of level k, in metres along the track, rms over a revolution, is a sum of steps
 
     O(k) = D(0) + ... + D(k),   |D(j)| = 2.42 g(j),   g(j) = 10 ** (j / 2 - 2) m
 
-whose directions are drawn by HMAC-SHA256 of the node's key and the object's, each for itself. Each step is longer than
-all finer ones together can undo: 1.3 g(k) <= |O(k)| <= 3.54 g(k), for every key. And since the steps are independent,
-who gets level k and coarser ones learns of O(k) nothing from the coarser ones. Steps finer than a ratio of 2 could not
-have both properties: an offset that has to stay in a ring of a size says, by its difference to the next one, where in
-its own ring it is. The square root of 10 keeps the rings narrow, and decades on the grid.
+whose signs are drawn by HMAC-SHA256 of the node's key and the object's, each for itself. Each step is longer than all
+finer ones together can undo: 1.3 g(k) <= |O(k)| <= 3.54 g(k), for every key. And since the steps are independent, who
+gets level k and coarser ones learns of O(k) nothing from the coarser ones. Steps finer than a ratio of 2 could not have
+both properties: an offset that has to stay in a ring of a size says, by its difference to the next one, where in its
+own ring it is. The square root of 10 keeps the rings narrow, and decades on the grid.
 """
 
 from __future__ import annotations
@@ -41,9 +44,10 @@ EXACT = -1
 LEAST = 1.3
 _RATIO = math.sqrt(10.0)
 _STEP = LEAST / (1.0 - 1.0 / (_RATIO - 1.0))
-_STEEP_DEG = 15.0
-"""Orbits at less than this to the equator (keyed: up to 5 degrees more) are tilted instead of turned."""
-_LEAST_GAIN, _MOST_GAIN = 1.0 / LEAST, 4.0
+_HOVERING = 0.25
+"""Orbits that are slower over the Earth than this share (keyed: up to 0.1 more) of their speed nearly stand still."""
+_EARTH_RAD_S = 7.292115e-5
+_LEAST_GAIN, _MOST_GAIN = 1.05 / LEAST, 4.0
 """An offset is drawn anew when the orbit has become another one, on which it makes less or far more than it should."""
 _CELL_LN_A, _CELL_INCLINATION, _CELL_E = 0.04, math.radians(2.0), 0.05
 _RK4_S = 10.0
@@ -73,22 +77,18 @@ def size_m(level: int) -> float:
 
 
 def sigma_m(level: int) -> float:
-    """Standard deviation over all keys of each of the two components of a level's offset, m rms of a revolution."""
-    return math.sqrt(sum((_STEP * size_m(j)) ** 2 for j in range(level + 1)) / 2.0)
+    """Standard deviation over all keys of a level's offset, m rms of a revolution."""
+    return math.sqrt(sum((_STEP * size_m(j)) ** 2 for j in range(level + 1)))
 
 
 class Offset(NamedTuple):
-    """How one object's states are moved: ``dt = along A + across B``, and by the angle ``turn B`` about an axis."""
+    """How one object's states are moved: by ``gain`` O(k) seconds, and (``fixed``) with the Earth as it turns then."""
 
     key: str
     generation: int
-    born_ns: int
-    along: float  # s/m
-    across: float  # s/m
-    turn: float  # rad/m
-    tilt: float  # direction of the axis in the equator's plane at born_ns, rad; nan: the axis is the Earth's
-    rate: float  # rad/s, of that direction
-    steps: tuple[float, ...]  # directions of the D(j), rad
+    fixed: bool
+    gain: float  # s/m
+    signs: tuple[float, ...]  # of the D(j)
 
 
 class Offsets:
@@ -133,32 +133,27 @@ class Offsets:
             settled: (n,) whether a state is good enough to tell that an orbit has become another.
         """
         used = self.of(tracks, sat_no, epoch_ns, x, settled)
-        ab = np.array([offset_m(o.steps, level) for o in used]).reshape(-1, 2)
-        gains = np.array([(o.along, o.across, o.turn) for o in used]).reshape(-1, 3)
+        dt = np.array([shift_s(o, level) for o in used])
+        spin = np.array([-_EARTH_RAD_S if o.fixed else 0.0 for o in used])
+        sigma_s = np.array([o.gain for o in used]) * sigma_m(level)
         pole = _pole(epoch_ns)
-        axis = pole.copy()
-        for i, o in enumerate(used):
-            if o.tilt == o.tilt:
-                angle = o.tilt + o.rate * (int(epoch_ns[i]) - o.born_ns) * 1e-9
-                axis[i] = _in_equator(pole[i], angle)
-        dt = gains[:, 0] * ab[:, 0] + gains[:, 1] * ab[:, 1]
         y, phi = _flow(x, dt, pole)
-        turn = _rotation(axis, gains[:, 2] * ab[:, 1])
+        turn = _rotation(pole, spin * dt)
         y = np.concatenate([_times(turn, y[:, :3]), _times(turn, y[:, 3:])], axis=1)
         both = np.zeros((len(x), 6, 6))
         both[:, :3, :3] = both[:, 3:, 3:] = turn
         phi = both @ phi
         later = np.concatenate([y[:, 3:], _acceleration(y[:, :3], pole)], axis=1)
-        turned = np.concatenate([np.cross(axis, y[:, :3]), np.cross(axis, y[:, 3:])], axis=1)
-        J = np.stack([later * gains[:, 0:1], later * gains[:, 1:2] + turned * gains[:, 2:3]], axis=2)
-        cov = phi @ P @ phi.transpose(0, 2, 1) + sigma_m(level) ** 2 * (J @ J.transpose(0, 2, 1))
+        turned = np.concatenate([np.cross(pole, y[:, :3]), np.cross(pole, y[:, 3:])], axis=1)
+        J = (later + spin[:, None] * turned) * sigma_s[:, None]
+        cov = phi @ P @ phi.transpose(0, 2, 1) + J[:, :, None] * J[:, None, :]
         return y, 0.5 * (cov + cov.transpose(0, 2, 1)), used
 
     def of(
         self, tracks: I64, sat_no: I64, epoch_ns: I64, x: F64, settled: npt.NDArray[np.bool_]
     ) -> list[Offset]:
         """The offset of each state's object, drawn now if it has none."""
-        a, e, inclination, node = _elements(x, _pole(epoch_ns))
+        a, e, inclination = _elements(x, _pole(epoch_ns))
         bound = np.isfinite(a) & (a > 0.0) & (e < 0.999)
         used = []
         for i, (track, number) in enumerate(zip(tracks.tolist(), sat_no.tolist(), strict=True)):
@@ -166,16 +161,12 @@ class Offsets:
             if key is None:
                 key = f"sat:{number}" if number > 0 else f"track:{self.lineage}:{track}"
                 self._key_of_track[track] = key
+            orbit = (
+                (float(a[i]), float(e[i]), float(inclination[i])) if bound[i] else (_norm(x[i, :3]), 0.0, 1.0)
+            )
             o = self._by_key.get(key)
-            if o is None or (
-                settled[i] and bound[i] and _outgrown(o, a[i], e[i], inclination[i], node[i], epoch_ns[i])
-            ):
-                orbit = (
-                    (a[i], e[i], inclination[i], node[i]) if bound[i] else (_norm(x[i, :3]), 0.0, 1.0, 0.0)
-                )
-                o = self._draw(
-                    key, 0 if o is None else o.generation + 1, int(epoch_ns[i]), *map(float, orbit)
-                )
+            if o is None or (settled[i] and bound[i] and _outgrown(o, *orbit)):
+                o = self._draw(key, 0 if o is None else o.generation + 1, *orbit)
                 self._keep(o)
             used.append(o)
         return used
@@ -203,12 +194,9 @@ class Offsets:
         try:
             self.lineage = str(kept["lineage"])
             self._key_of_track = {int(track): str(key) for track, key in kept["tracks"].items()}
-            for key, generation, born_ns, along, across, turn, tilt, rate in kept["offsets"]:
-                steps = self._steps(str(key), int(generation))
-                head = str(key), int(generation), int(born_ns)
-                self._keep(
-                    Offset(*head, float(along), float(across), float(turn), float(tilt), float(rate), steps)
-                )
+            for key, generation, fixed, gain in kept["offsets"]:
+                signs = self._signs(str(key), int(generation))
+                self._keep(Offset(str(key), int(generation), bool(fixed), float(gain), signs))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"not what a node keeps of its offsets: {error!r}") from None
 
@@ -217,34 +205,20 @@ class Offsets:
         if len(self._by_key) > _MOST_KEPT:
             del self._by_key[next(iter(self._by_key))]
 
-    def _draw(
-        self, key: str, generation: int, t_ns: int, a: float, e: float, inclination: float, node: float
-    ) -> Offset:
+    def _draw(self, key: str, generation: int, a: float, e: float, inclination: float) -> Offset:
         # The elements of a first state are noisy. On a grid they are the same ones if the object is met anew by
         # a node that has lost its memory; the grid's place is keyed, so that hardly any object lies on an edge.
         phase = [self._unit(f"cell|{key}|{j}") for j in range(4)]
         a = math.exp(_middle(math.log(a), _CELL_LN_A, phase[0]))
         inclination = min(max(_middle(inclination, _CELL_INCLINATION, phase[1]), 0.0), math.pi)
         e = min(max(_middle(e, _CELL_E, phase[2]), 0.0), 0.97)
-        steep = math.sin(inclination) > math.sin(math.radians(_STEEP_DEG + 5.0 * phase[3]))
-        speed, swing, wide = _lengths(a, e)
-        n = math.sqrt(MU / a**3)
-        if steep:
-            turn = 1.0 / _reach(a, e, inclination)
-            return Offset(
-                key, generation, t_ns, 1.0 / speed, -turn * math.cos(inclination) * wide / n, turn,
-                math.nan, 0.0, self._steps(key, generation),
-            )  # fmt: skip
-        turn = 1.0 / swing
-        tilt = 2.0 * math.pi * self._unit(f"tilt|{key}|{generation}")
-        rate = -1.5 * n * J2 * (EARTH_RADIUS_M / (a * wide * wide)) ** 2 * math.cos(inclination)
-        return Offset(
-            key, generation, t_ns, 1.0 / speed, -turn * math.sin(inclination) * math.sin(node - tilt) * wide / n,
-            turn, tilt, rate, self._steps(key, generation),
-        )  # fmt: skip
+        fixed = _over_ground(a, e, inclination) > (_HOVERING + 0.1 * phase[3]) * math.sqrt(MU / a)
+        gain = 1.0 / _speed(fixed, a, e, inclination)
+        return Offset(key, generation, fixed, gain, self._signs(key, generation))
 
-    def _steps(self, key: str, generation: int) -> tuple[float, ...]:
-        return tuple(2.0 * math.pi * self._unit(f"step|{key}|{generation}|{j}") for j in range(LEVELS))
+    def _signs(self, key: str, generation: int) -> tuple[float, ...]:
+        drawn = [self._mac(f"step|{key}|{generation}|{j}")[0] & 1 for j in range(LEVELS)]
+        return tuple(1.0 if bit else -1.0 for bit in drawn)
 
     def _unit(self, label: str) -> float:
         """In [0, 1)."""
@@ -254,24 +228,22 @@ class Offsets:
         return hmac.digest(self._key, label.encode(), hashlib.sha256)
 
 
-def offset_m(steps: tuple[float, ...], level: int) -> tuple[float, float]:
-    """``O(level)``: along and across the track, m rms of a revolution."""
-    along = across = 0.0
-    for j in range(level + 1):
-        size = _STEP * size_m(j)
-        along += size * math.cos(steps[j])
-        across += size * math.sin(steps[j])
-    return along, across
+def offset_m(o: Offset, level: int) -> float:
+    """``O(level)``, m rms of a revolution."""
+    return sum(o.signs[j] * _STEP * size_m(j) for j in range(level + 1))
+
+
+def shift_s(o: Offset, level: int) -> float:
+    """By how much earlier the published trajectory is where the object itself will be, s."""
+    return o.gain * offset_m(o, level)
 
 
 def turned(o: Offset, level: int, t_ns: int, v: Sequence[float]) -> tuple[float, float, float]:
-    """A vector of the object's own (GCRF) at TAI ``t_ns``, as the published trajectory has it."""
-    pole = _pole(np.array([t_ns]))
-    axis = pole
-    if o.tilt == o.tilt:
-        axis = _in_equator(pole[0], o.tilt + o.rate * (t_ns - o.born_ns) * 1e-9)[None, :]
-    angle = np.array([o.turn * offset_m(o.steps, level)[1]])
-    x, y, z = _times(_rotation(axis, angle), np.array([v], float))[0].tolist()
+    """A vector of the object's own (GCRF) as the published trajectory has it at TAI ``t_ns``."""
+    if not o.fixed:
+        return v[0], v[1], v[2]
+    turn = _rotation(_pole(np.array([t_ns])), np.array([-_EARTH_RAD_S * shift_s(o, level)]))
+    x, y, z = _times(turn, np.array([v], float))[0].tolist()
     return x, y, z
 
 
@@ -279,40 +251,21 @@ def _middle(value: float, width: float, phase: float) -> float:
     return (math.floor(value / width + phase) + 0.5 - phase) * width
 
 
-def _lengths(a: float, e: float) -> tuple[float, float, float]:
-    """Speed, rms of a revolution (virial theorem); the least rms distance from an axis in the orbit's plane, over all
-    axes; sqrt(1 - e^2).
-    """
-    wide = math.sqrt(1.0 - e * e)
-    return math.sqrt(MU / a), a * wide / math.sqrt(2.0), wide
+def _over_ground(a: float, e: float, inclination: float) -> float:
+    """Speed in the Earth-fixed frame, m/s rms of a revolution (the mean over all arguments of perigee)."""
+    momentum = math.sqrt(MU * a * (1.0 - e * e)) * math.cos(inclination)
+    across2 = a * a * (1.0 + 1.5 * e * e) * (1.0 - 0.5 * math.sin(inclination) ** 2)
+    return math.sqrt(max(MU / a - 2.0 * _EARTH_RAD_S * momentum + _EARTH_RAD_S**2 * across2, 0.0))
 
 
-def _reach(a: float, e: float, inclination: float) -> float:
-    """How far a turn about the Earth's axis moves an object, m rms a radian, when its mean along the track is taken
-    out: across the orbit, and (a turn of the apses) within it.
-    """
-    _, swing, _ = _lengths(a, e)
-    return math.hypot(swing * math.sin(inclination), math.sqrt(2.5) * e * a * math.cos(inclination))
+def _speed(fixed: bool, a: float, e: float, inclination: float) -> float:
+    """What a second's shift makes, m/s rms of a revolution; without the Earth by the virial theorem."""
+    return _over_ground(a, e, inclination) if fixed else math.sqrt(MU / a)
 
 
-def _outgrown(o: Offset, a: float, e: float, inclination: float, node: float, t_ns: int) -> bool:
-    """Whether the offset moves an object on this orbit by too little, or by far too much, in some direction (A, B)."""
-    speed, swing, wide = _lengths(a, e)
-    n = math.sqrt(MU / a**3)
-    if o.tilt == o.tilt:
-        angle = o.tilt + o.rate * (int(t_ns) - o.born_ns) * 1e-9
-        about = math.sin(inclination) * math.sin(node - angle)
-        reach = swing * math.sqrt(max(1.0 - about * about, 0.0))
-    else:
-        about = math.cos(inclination)
-        reach = _reach(a, e, inclination)
-    # rms displacement: along = speed (dt + about * turn * wide / n), across = reach * turn
-    m11, m12 = speed * o.along, speed * (o.across + about * o.turn * wide / n)
-    m22 = reach * o.turn
-    total, determinant = m11 * m11 + m12 * m12 + m22 * m22, m11 * m22
-    most = 0.5 * (total + math.sqrt(max(total * total - 4.0 * determinant * determinant, 0.0)))
-    least = determinant * determinant / most
-    return least < _LEAST_GAIN**2 or most > _MOST_GAIN**2
+def _outgrown(o: Offset, a: float, e: float, inclination: float) -> bool:
+    """Whether the offset moves an object on this orbit by too little, or by far too much."""
+    return not _LEAST_GAIN < _speed(o.fixed, a, e, inclination) * o.gain < _MOST_GAIN
 
 
 def _norm(v: F64) -> float:
@@ -325,14 +278,8 @@ def _pole(t_ns: I64) -> F64:
     return np.stack([np.sin(lean), np.zeros(len(lean)), np.cos(lean)], axis=1)
 
 
-def _in_equator(pole: F64, angle: float) -> F64:
-    east = np.array([0.0, 1.0, 0.0])
-    first = np.cross(east, pole)
-    return np.asarray(math.cos(angle) * first + math.sin(angle) * east)
-
-
-def _elements(x: F64, pole: F64) -> tuple[F64, F64, F64, F64]:
-    """Semi-major axis (m), eccentricity, inclination to the equator and its node (rad) of states (n, 6)."""
+def _elements(x: F64, pole: F64) -> tuple[F64, F64, F64]:
+    """Semi-major axis (m), eccentricity, and inclination to the equator (rad) of states (n, 6)."""
     r, v = x[:, :3], x[:, 3:]
     h = np.cross(r, v)
     with np.errstate(all="ignore"):
@@ -340,9 +287,7 @@ def _elements(x: F64, pole: F64) -> tuple[F64, F64, F64, F64]:
         a = 1.0 / (2.0 / distance - (v * v).sum(axis=1) / MU)
         e = np.sqrt(np.maximum(1.0 - (h * h).sum(axis=1) / (MU * a), 0.0))
         cosine = (h * pole).sum(axis=1) / np.sqrt((h * h).sum(axis=1))
-    first = np.stack([pole[:, 2], np.zeros(len(x)), -pole[:, 0]], axis=1)
-    node = np.arctan2((h * first).sum(axis=1), -h[:, 1])
-    return a, e, np.arccos(np.clip(cosine, -1.0, 1.0)), node
+    return a, e, np.arccos(np.clip(cosine, -1.0, 1.0))
 
 
 def _acceleration(r: F64, pole: F64) -> F64:

@@ -20,7 +20,7 @@ from fusionnode.core.types import KnownObject, ObjectEvent, StructArray, Tombsto
 from fusionnode.release.batch import Context, StateBatch
 from fusionnode.release.group_wire import GroupEncoder, Markings
 from fusionnode.release.policy import CompiledRule, Policy
-from fusionnode.release.precision import EXACT, Offset, offset_m, turned
+from fusionnode.release.precision import EXACT, Offset, shift_s, turned
 from fusionnode.release.wire import Message, StreamDigest, event_body
 
 SECOND_NS = 1_000_000_000
@@ -51,14 +51,13 @@ class Released(NamedTuple):
 class _Track:
     """What the group's stream knows of a track of the node."""
 
-    __slots__ = ("cut_ns", "due_ns", "ending", "epoch_ns", "held", "level", "newest", "object", "rule", "sat_no",
+    __slots__ = ("cut_ns", "delay_ns", "due_ns", "epoch_ns", "held", "level", "newest", "object", "rule", "sat_no",
                  "sent_ns", "shown", "spaced_ns", "track_id", "wary")  # fmt: skip
 
     def __init__(self, track_id: str) -> None:
         self.track_id = track_id
         self.shown = False
         self.wary = False  # was withdrawn once
-        self.ending = False  # a tombstone waits for its delay
         self.rule: CompiledRule | None = None
         self.sat_no = 0
         self.object = -1
@@ -66,6 +65,7 @@ class _Track:
         self.epoch_ns = 0  # of the newest state sent
         self.sent_ns = 0
         self.cut_ns = 0  # states up to here were denied
+        self.delay_ns = 0  # of the rule that decided last
         self.due_ns = 0  # until here something of it waits
         self.spaced_ns = -(1 << 62)
         self.held: StructArray | None = None
@@ -140,10 +140,8 @@ class GroupStream:
         if track is None:
             self._levels.pop(tombstone.track, None)
             return
-        delay_ns = track.rule.effects.delay_ns if track.rule is not None else 0
-        due_ns = max(tombstone.t_ns + delay_ns if delay_ns else 0, track.due_ns)
+        due_ns = max(tombstone.t_ns + track.delay_ns if track.delay_ns else 0, track.due_ns)
         if due_ns > t_ns:
-            track.ending = True
             self._push(due_ns, "end", tombstone)
         else:
             self._end(tombstone)
@@ -153,8 +151,7 @@ class GroupStream:
         track = self._tracks.get(event.track)
         if track is None:
             return
-        delay_ns = track.rule.effects.delay_ns if track.rule is not None else 0
-        due_ns = max(event.t_ns + delay_ns if delay_ns else 0, track.due_ns)
+        due_ns = max(event.t_ns + track.delay_ns if track.delay_ns else 0, track.due_ns)
         if due_ns > t_ns:
             if self._rows_waiting < _MOST_WAITING:
                 self._rows_waiting += 1
@@ -314,6 +311,7 @@ class GroupStream:
             track.shown = True
             self._shown += 1
         track.epoch_ns, track.sent_ns = epoch_ns, t_ns
+        track.delay_ns = rule.effects.delay_ns
         track.object = int(states["object"][row])
         track.newest = states[row : row + 1].copy()
         self._outcomes.add(self._source, Outcome.RELEASED)
@@ -329,6 +327,7 @@ class GroupStream:
             epoch_ns = int(batch.states["epoch_ns"][row])
             track = self._track(int(batch.states["track"][row]))
             track.object = int(batch.states["object"][row])
+            track.delay_ns = delay_ns
             if epoch_ns - track.spaced_ns < delay_ns // _IN_DELAY or self._rows_waiting >= _MOST_WAITING:
                 self._outcomes.add(self._source, Outcome.SUPERSEDED)
                 continue
@@ -425,8 +424,10 @@ class GroupStream:
             self._hide(track, t_ns, schema.REASON_WITHDRAWN, None)
 
     def _end(self, tombstone: Tombstone) -> None:
-        track = self._tracks.pop(tombstone.track)
+        track = self._tracks.pop(tombstone.track, None)
         self._levels.pop(tombstone.track, None)
+        if track is None:
+            return
         self._drop_held(track)
         if not track.shown:
             return
@@ -498,8 +499,7 @@ def _moved(event: ObjectEvent, offset: Offset, level: int, *, alone: bool) -> Ob
     Times of measurements, and what is compared with the exact orbit or another object's, go. A time that was computed
     moves with the trajectory.
     """
-    along, across = offset_m(offset.steps, level)
-    dt_ns = round((offset.along * along + offset.across * across) * 1e9)
+    dt_ns = round(shift_s(offset, level) * 1e9)
     grid = (event.t_ns, event.from_ns, event.to_ns)
     epoch_ns = (
         None if event.epoch_ns is None or event.epoch_ns in grid or not alone else event.epoch_ns - dt_ns
