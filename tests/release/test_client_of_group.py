@@ -7,7 +7,8 @@ import time
 import numpy as np
 import pytest
 
-pytest.importorskip("fusionnode.security.keyring")
+keyring = pytest.importorskip("fusionnode.security.keyring")
+settings = pytest.importorskip("fusionnode.release.settings")
 
 from group_support import House
 
@@ -15,7 +16,6 @@ from fusionnode.client import EpochChange, Gap, Refused, State, Subscriber, Sync
 from fusionnode.client.signature import signed_bytes
 from fusionnode.core.timescales import tai_ns_from_utc_text
 from fusionnode.core.types import Tombstone as Ended
-from fusionnode.release.settings import Partner
 
 T_NS = tai_ns_from_utc_text("2026-03-01T12:00:00Z")
 
@@ -147,7 +147,7 @@ def test_after_hours_and_a_restart_all_comes_from_the_spool(station, tmp_path):
 
 
 def test_a_thin_link_is_paced_and_goes_on_after_a_restart_of_the_publisher(station):
-    home = station(partners={"bravo": Partner(paced_bytes_per_s=20_000)})
+    home = station(partners={"bravo": settings.Partner(paced_bytes_per_s=20_000)})
     home.send(60)
     with home.subscriber(live=False, paced_bytes_per_s=20_000) as subscriber:
         home.followed(subscriber)
@@ -190,10 +190,9 @@ def test_a_revoked_partner_is_told_and_the_others_go_on(station, monkeypatch):
 
 def test_what_a_node_signs_is_verified(station, tmp_path):
     pytest.importorskip("cryptography")
-    from fusionnode.security.keyring import Keyring
-
-    Keyring(tmp_path / "keys").new("signing")
-    public = Keyring(tmp_path / "keys").signing_public()
+    keys = keyring.Keyring(tmp_path / "keys")
+    keys.new("signing")
+    public = keys.signing_public()
     home = station(signing_key=public)
     home.send(20)
     with home.subscriber(signing_key=public) as subscriber:
