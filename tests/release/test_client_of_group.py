@@ -7,15 +7,14 @@ import time
 import numpy as np
 import pytest
 
-keyring = pytest.importorskip("fusionnode.security.keyring")
-settings = pytest.importorskip("fusionnode.release.settings")
-
-from group_support import House
-
 from fusionnode.client import EpochChange, Gap, Refused, State, Subscriber, Synced, Tombstone
 from fusionnode.client.signature import signed_bytes
 from fusionnode.core.timescales import tai_ns_from_utc_text
 from fusionnode.core.types import Tombstone as Ended
+
+keyring = pytest.importorskip("fusionnode.security.keyring")
+settings = pytest.importorskip("fusionnode.release.settings")
+group_support = pytest.importorskip("group_support")
 
 T_NS = tai_ns_from_utc_text("2026-03-01T12:00:00Z")
 
@@ -99,7 +98,7 @@ def station(tmp_path, addresses, encoder, states):
     made = []
 
     def make(**changes):
-        house = House(tmp_path, addresses, **changes)
+        house = group_support.House(tmp_path, addresses, **changes)
         made.append(house)
         return Station(house, encoder, states)
 
