@@ -193,6 +193,18 @@ def test_what_the_history_does_not_keep_is_a_gap_and_a_snapshot(make_group, unti
         assert subscriber.counts["history_not_kept"] == 1
 
 
+def test_live_messages_do_not_wait_for_ever_for_a_history_that_does_not_come(make_group, until):
+    group = make_group()
+    group.states(1)
+    with joined(group, until, request_timeout_s=0.3) as subscriber:
+        group.server.deaf_to.add("history_request")
+        group.states(1, 2, lose=True)
+        group.end(1)
+        events = seen(subscriber, lambda _: subscriber.seq == group.encoder.seq and subscriber.whole)
+        assert [gap.missed for gap in of(Gap, events)] == [2]
+        assert set(subscriber.picture) == {"alpha-000002"}
+
+
 def test_an_older_node_that_knows_no_hello_is_followed_by_snapshots(make_group, until):
     group = make_group(hello=False)
     group.states(1, 2)

@@ -21,8 +21,6 @@ class Question:
     """One request that waits for one reply; asked again with a new id when none comes, later each time."""
 
     def __init__(self, timeout_s: float) -> None:
-        self.in_vain = 0
-        """How often nobody has answered, since it was of use."""
         self._first_timeout_s = self._timeout_s = timeout_s
         self._id: int | None = None
         self._asked_at: float | None = None
@@ -37,7 +35,6 @@ class Question:
         """It is time to ask."""
         if self._asked_at is not None and now - self._asked_at >= self._timeout_s:
             self._asked_at = self._id = None
-            self.in_vain += 1
             self._timeout_s = min(2 * self._timeout_s, _MAX_TIMEOUT_S)
         return self._asked_at is None and now >= self._ask_at
 
@@ -59,7 +56,6 @@ class Question:
 
     def was_of_use(self) -> None:
         """The reply was what was needed: patience is new."""
-        self.in_vain = 0
         self._timeout_s = self._first_timeout_s
         self._ask_at = 0.0
 

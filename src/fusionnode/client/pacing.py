@@ -10,6 +10,7 @@ from fusionnode.client.events import Event
 from fusionnode.client.picture import Picture
 from fusionnode.core import schema
 
+_QUIET_S: Final = 3.0  # without a message: the node may have forgotten us, and to ask again is cheap
 _LAPSE_S: Final = 3.0 * schema.PACED_LAPSE_S  # without a message: the node has lost us
 
 
@@ -37,12 +38,15 @@ class Pacing:
         self._n = 0
         self._begun: tuple[str, int | None] | None = None  # stream and base, as n = 1 said
         self._ask_at = 0.0
+        self._asked_at = 0.0
         self._heard_at = 0.0
 
     @property
     def due_at(self) -> float:
         """When to ask (again)."""
-        return self._ask_at
+        if self._id is None:
+            return self._ask_at
+        return min(self._ask_at, max(self._heard_at, self._asked_at) + _QUIET_S)
 
     def is_mine(self, request_id: int | None) -> bool:
         """A reply with this id belongs to what is going on."""
@@ -50,10 +54,11 @@ class Pacing:
 
     def request(self, now: float, new_id: int) -> dict[str, Any] | None:
         """The request to send now, if one is due; ``new_id`` is used if it begins anew."""
-        if now < self._ask_at:
+        if now < self.due_at:
             return None
         if self._id is None or now - self._heard_at >= _LAPSE_S:
             self._id, self._n, self._heard_at = new_id, 0, now
+        self._asked_at = now
         self._ask_at = now + schema.PACED_RENEWAL_S
         position = self._picture.position
         resume = None

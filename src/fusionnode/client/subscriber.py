@@ -36,7 +36,6 @@ _BUSY_S: Final = 1.0
 _REFUSED_S: Final = 60.0
 _SAVE_EVERY_S: Final = 1.0
 _STALE_S, _STALE_PACED_S = 5.0, 30.0
-_VAIN: Final = 2  # requests of history without an answer, while live messages wait for it
 
 
 class NodeInfo(NamedTuple):
@@ -63,7 +62,8 @@ class Subscriber:
         topics: topic prefixes, e.g. ``["state."]``; empty: all. Tombstones and heartbeats always come with
             them, or the picture could keep ghosts. With a filter, gaps are noticed at the next heartbeat.
         stale_after_s: silence after which a `Stale` is reported; 5, in the paced mode 30.
-        request_timeout_s: how long to wait for a reply before asking again (doubled each time in vain).
+        request_timeout_s: how long to wait for a reply before asking again (doubled each time in vain); live
+            messages wait no longer for those that are missing before them.
         high_water_mark: messages kept while the caller is busy; beyond it they are lost, which is a gap.
         server_key: the group's public key (40 characters, or a file that holds them): the stream is then encrypted.
         secret_key_file: this subscriber's own secret key; needed with ``server_key``.
@@ -149,6 +149,8 @@ class Subscriber:
         self._snapshot = Question(request_timeout_s)
         self._history = Question(request_timeout_s)
         self._history_wanted: Wanted | None = None
+        self._hold_s = request_timeout_s  # live messages wait for history no longer
+        self._waits_since: float | None = None
         self._hello_said = 0  # connections on which it was
         self._cues = Cues()
         self._handed: Position | None = None
@@ -484,6 +486,8 @@ class Subscriber:
         said = reply.fields
         self._following.offered = True
         try:
+            if sum(map(len, parts)) > schema.MAX_HISTORY_REPLY_BYTES:
+                raise Refused(decode.TOO_LARGE)
             messages = self._messages(reply, parts)
         except Refused as refused:
             self._counts[str(refused)] += 1
@@ -493,6 +497,7 @@ class Subscriber:
         self._counts["histories"] += 1
         self._counts["filled"] += len(messages)
         self._history.was_of_use()
+        self._waits_since = None
         self._heard()
         return events
 
@@ -553,11 +558,15 @@ class Subscriber:
 
     def _ask_for_messages(self, now: float) -> list[Event]:
         wanted = self._following.wanted
+        if wanted is None or not self._following.held:
+            self._waits_since = None
+        elif self._waits_since is None:
+            self._waits_since = now
+        elif now - self._waits_since > self._hold_s:
+            self._waits_since = None
+            return self._following.give_up()
         if wanted is not None:
             if self._history.is_due(now):
-                if self._history.in_vain >= _VAIN and self._following.held:
-                    self._history.was_of_use()
-                    return self._following.give_up()
                 body = {
                     "type": schema.TYPE_HISTORY_REQUEST,
                     "streamEpoch": wanted.stream_epoch,
