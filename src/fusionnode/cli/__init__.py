@@ -16,7 +16,7 @@ from importlib.metadata import entry_points
 
 from fusionnode import __version__
 
-COMMANDS = ("run", "process", "replay", "journal", "state", "check", "warmup", "subscribe")
+COMMANDS = ("run", "process", "replay", "journal", "state", "check", "keys", "warmup", "subscribe")
 GROUP = "fusionnode.commands"
 
 EXIT_FAILED = 1
@@ -33,6 +33,7 @@ _CLEAR_ERRORS = (
     ("fusionnode.record.journal", "JournalError", EXIT_FAILED),
     ("fusionnode.record.state_file", "StateError", EXIT_FAILED),
     ("fusionnode.release.outlet", "OutletError", EXIT_FAILED),
+    ("fusionnode.security.keyring", "KeyringError", EXIT_USAGE),
 )
 
 
