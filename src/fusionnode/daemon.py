@@ -43,6 +43,7 @@ from fusionnode.record.state_file import Saver, StateError
 from fusionnode.release import lists as release_lists
 from fusionnode.release.outlet import Outlet
 from fusionnode.release.outlets import GroupStream, Outlets
+from fusionnode.security.keyring import Keyring
 
 SWITCH_INTERVAL_S = 0.0005
 """The interpreter's default of 5 ms would be the largest part of a detection's latency."""
@@ -430,7 +431,10 @@ class Node:
         Raises:
             LinkError: a link that can never work as configured.
         """
-        poller = Poller(self.config.link, self.clock, self._inbox.put, self._on_port)
+        keys = self.config.release.keys_directory
+        poller = Poller(
+            self.config.link, self.clock, self._inbox.put, self._on_port, Keyring(keys) if keys else None
+        )
         gc.collect()
         gc.freeze()  # what was loaded so far stays: no need to look through it while tracking
         threads = [

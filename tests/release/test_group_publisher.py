@@ -145,7 +145,7 @@ def test_partners_change_without_a_restart(house, encoder):
 
 
 def test_history_fills_a_gap_and_not_under_another_policy(house, encoder, states):
-    home = house(history_bytes=80_000)
+    home = house(history_bytes=40_000)
     home.open()
     stream, dealer = encoder(), home.dealer()
     sent = []
@@ -167,6 +167,7 @@ def test_history_fills_a_gap_and_not_under_another_policy(house, encoder, states
     wait_until(lambda: ask(dealer, "snapshot_request")[0].get("seq") == 101)
     header, _ = ask(dealer, "history_request", streamEpoch="alpha-1", **{"from": 51, "to": 60})
     assert header["reason"] == "not_kept"
+    assert ask(dealer, "snapshot_request")[0]["count"] == 0  # what is shown now is what is released now
     assert ask(dealer, "history_request", streamEpoch="alpha-1", **{"from": 101, "to": 101})[0]["count"] == 1
 
 

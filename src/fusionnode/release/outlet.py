@@ -176,8 +176,12 @@ class Outlet:
         return dropped
 
     def set_policy(self, digest: str) -> None:
-        """From now on this is what the group is released; history of anything else is not served any more."""
+        """From now on this is what the group is released.
+
+        Nothing that was released before is served any more, in a snapshot neither: everything is to be sent again.
+        """
         if self._group is not None and digest != self._group.policy:
+            self._cache.newest.clear()
             self._group = replace(self._group, policy=digest)
             self._say([publisher.POLICY, digest])
 

@@ -15,7 +15,7 @@ Feed: single-frame messages, each a msgpack array whose first item says what it 
 - ``["seed", last payload, topic, payload, ...]``: what the cache holds from now on, published to nobody
 - ``["grants", whole, track id, catalogue number or nil, rule, seq, ...]``: what is released from ``seq`` on, by
   which rule (empty: no longer); ``whole``: these and no others are
-- ``["policy", digest]``: history of other policies is not served from now on
+- ``["policy", digest]``: what was released under other policies is not served from now on
 - ``["partners", {name: {...}}]``: as in `settings`
 - ``["reply", partner, payload]``: to one who asked for an observation
 - ``["end"]``
@@ -317,6 +317,7 @@ class Publisher:
         elif kind == POLICY and items[0] != self._policy:
             self._policy = items[0]
             self._history.clear()
+            self._cache.newest.clear()
             self._audit.append("policy", {"digest": items[0]})
             self._audit.sync()
         elif kind == PARTNERS and (partners := partners_of(items[0])) != self._gate.partners:

@@ -202,6 +202,18 @@ class Keyring:
                 names[key] = owners[0]
         return Allowed(names, tuple(faults))
 
+    def public_of(self, door: str, who: str) -> bytes:
+        """The public key, Z85, of one who may come in by a door.
+
+        Raises:
+            KeyringError: not there, or not a key.
+        """
+        _require_name(who)
+        path = self.directory / _ALLOWED / door / f"{who}.public"
+        text = _read(path)
+        _decoded(path, text)
+        return text
+
     def allow(self, door: str, who: str, file: str | Path) -> Path:
         """Let the owner of the public key in ``file`` in by a door. Gives the file that was written.
 
@@ -210,6 +222,8 @@ class Keyring:
         """
         _require_name(door)
         _require_name(who)
+        if Path(file).suffix == ".secret":
+            raise KeyringError(f"{file}: this is a secret; expected the file with its public half")
         text = _read(Path(file))
         _decoded(Path(file), text)
         folder = self.directory / _ALLOWED / door
