@@ -21,6 +21,8 @@ class Cache:
         """By topic; ended tracks are not in it."""
         self.last: bytes | None = None
         """The newest payload of any topic: it holds the stream's epoch and sequence number."""
+        self.beat: bytes | None = None
+        """The newest heartbeat."""
 
     def apply(self, topic: bytes, payload: bytes) -> None:
         """Take in one message of the stream."""
@@ -36,6 +38,8 @@ class Cache:
             self.newest.pop(schema.TOPIC_STATE + track, None)
             for kind in _EVENT_TOPICS:
                 self.newest.pop(kind + track, None)
+        elif topic == schema.TOPIC_HEARTBEAT:
+            self.beat = payload
 
     def snapshot(self) -> tuple[dict[str, Any], list[bytes]] | None:
         """Header fields and the payloads joined to parts of bounded length; None before the first message."""

@@ -38,6 +38,7 @@ class Desk:
         counts: of what was asked and answered.
         forward: hands on a partner's request for an observation; False: it cannot be.
         older: looks into what is kept on disk, where memory reaches back no further.
+        pace: takes requests for a paced stream.
         metered: whether requests are rationed.
     """
 
@@ -51,6 +52,7 @@ class Desk:
         counts: Counter[str],
         forward: Callable[[str, bytes], bool] = lambda _partner, _payload: False,
         older: Callable[[str, int, int, int], Stretch | None] = lambda *_: None,
+        pace: Callable[[list[bytes], str, Partner, Request, float], None] = lambda *_: None,
         metered: bool,
     ) -> None:
         self._send = send
@@ -60,6 +62,7 @@ class Desk:
         self._counts = counts
         self._forward = forward
         self._older = older
+        self._pace = pace
         self._metered = metered
         self._meters: dict[str, Meter] = {}
         self._snapshot: tuple[bytes | None, tuple[dict[str, Any], list[bytes]] | None] = (None, None)
@@ -75,7 +78,7 @@ class Desk:
             envelope: the frames that lead back to the one who asked.
             name: whose it is; empty where nobody is known by name.
             partner: what that one may do.
-            request: not one of the paced mode.
+            request: not an acknowledgement.
             now: seconds of a steady clock.
         """
         if self._metered and not self._meter(name, "requests", _REQUESTS_PER_S, _REQUESTS_AT_ONCE, now).take(
@@ -93,6 +96,8 @@ class Desk:
             self._answer_history(envelope, name, request, now)
         elif request.kind == schema.TYPE_CUE_REQUEST:
             self._pass_on(envelope, name, partner, request, now)
+        elif request.kind == schema.TYPE_PACED_REQUEST and partner is not None:
+            self._pace(envelope, name, partner, request, now)
 
     def refuse(self, envelope: list[bytes], request: Request, reason: str) -> None:
         """Say why not."""

@@ -31,6 +31,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import resource
 import signal
@@ -50,8 +51,10 @@ from fusionnode.release import requests
 from fusionnode.release.cache import Cache, envelope
 from fusionnode.release.desk import Desk
 from fusionnode.release.gate import LIVE, REQUEST, Gate
-from fusionnode.release.history import History
+from fusionnode.release.history import History, Stretch
+from fusionnode.release.paced import Pacer
 from fusionnode.release.settings import GroupSettings, partners_of
+from fusionnode.release.spool import Spool
 from fusionnode.security.keyring import KeyringError
 from fusionnode.security.selftest import DoorError, require_locked
 from fusionnode.security.zap import ZapError
@@ -84,7 +87,7 @@ _REBIND_S = 5.0
 _HOUR_S = 3_600.0
 _COUNTS = (
     "published", "snapshots", "refused_requests", "hellos", "histories", "cues", "requests_over_rate",
-    "strangers", "put_out", "reopened",
+    "strangers", "put_out", "reopened", "paced", "paced_streams",
 )  # fmt: skip
 
 
@@ -124,6 +127,8 @@ class Publisher:
         self._gate: Gate | None = None
         self._audit: Audit | None = None
         self._history: History | None = None
+        self._spool: Spool | None = None
+        self._spool_fault: str | None = None
         self._subscribed: dict[bytes, str] = {}
         now = time.monotonic()
         self._watch_at = now + _WATCH_S
@@ -134,6 +139,7 @@ class Publisher:
                 self._audit = Audit(group.audit)
                 self._gate = Gate(self._context, group, self._audit)
                 self._history = History(group.history_bytes)
+                self._spool = _spool(group)
                 self._poller.register(self._gate.zap.socket, zmq.POLLIN)
             self._live = self._opened(LIVE)
             self._requests = self._opened(REQUEST)
@@ -152,6 +158,7 @@ class Publisher:
             self._back.setsockopt(zmq.SNDHWM, 256)
             self._back.setsockopt(zmq.LINGER, 0)
             self._back.connect(back)
+        self._pacer = Pacer(send=self._send, cache=lambda: self._cache, counts=self.counts)
         self._desk = Desk(
             send=self._send,
             cache=lambda: self._cache,
@@ -159,6 +166,8 @@ class Publisher:
             hello=_hello(group),
             counts=self.counts,
             forward=lambda partner, payload: self._tell(BACK_REQUEST, partner, payload),
+            older=self._from_disk,
+            pace=self._pacer.request,
             metered=group is not None,
         )
 
@@ -188,7 +197,8 @@ class Publisher:
         """
         zap = None if self._gate is None else self._gate.zap
         while not (self._ended or stop()):
-            ready = dict(self._poller.poll(_POLL_MS))
+            wait_ms = math.ceil(1_000 * self._pacer.due_in(time.monotonic()))
+            ready = dict(self._poller.poll(min(_POLL_MS, wait_ms)))
             if zap is not None and zap.socket in ready:
                 zap.serve()
             if self._feed in ready:
@@ -198,8 +208,11 @@ class Publisher:
                 self._note_subscriptions()
             if self._requests in ready:
                 self._answer_requests()
-            if self._gate is not None and time.monotonic() >= self._watch_at:
-                self._watch(self._gate)
+            if self._gate is not None:
+                now = time.monotonic()
+                self._pacer.serve(now)
+                if now >= self._watch_at:
+                    self._watch(self._gate)
 
     def close(self) -> None:
         """Let go of the addresses, giving the last messages a second to leave."""
@@ -211,6 +224,8 @@ class Publisher:
         if self._gate is not None:
             self._gate.zap.close()
         if self._audit is not None:
+            if self._spool is not None:
+                self._spool.close()
             with contextlib.suppress(AuditError):
                 self._count_hour()
                 self._audit.append("stopped", {})
@@ -259,6 +274,9 @@ class Publisher:
         self._requests = self._opened_again(REQUEST)
         self._subscribed.clear()
         self._desk.forget()
+        self._pacer.keep(
+            lambda _name: False
+        )  # their connections have gone, and with these what was under way
         self.counts["reopened"] += 1
 
     def _opened_again(self, door: str) -> zmq.Socket[bytes]:
@@ -284,6 +302,7 @@ class Publisher:
                 self._cache = Cache()
                 self._cache.newest.update(_pairs(items[1:]))
                 self._cache.last = items[0]
+                self._pacer.seeded()
             elif kind == END:
                 self._ended = True
                 break
@@ -294,14 +313,23 @@ class Publisher:
     def _publish(self, items: list[bytes]) -> None:
         if self._audit is not None:
             self._audit.sync()  # costs nothing if nothing was added
-        if self._history is not None:
-            epoch, first = envelope(items[1])
-            self._history.add(epoch, first, items[1::2])
         send, more, apply = self._live.send, zmq.SNDMORE, self._cache.apply
-        for topic, payload in _pairs(items):
+        if self._history is None:
+            for topic, payload in _pairs(items):
+                send(topic, more)
+                send(payload)
+                apply(topic, payload)
+            return
+        topics, payloads = items[::2], items[1::2]
+        epoch, first = envelope(payloads[0])
+        self._history.add(epoch, first, payloads)
+        if self._spool is not None:
+            self._spool.add(epoch, first, payloads)
+        for topic, payload in zip(topics, payloads, strict=True):
             send(topic, more)
             send(payload)
             apply(topic, payload)
+        self._pacer.note(epoch, first, topics, payloads)
 
     def _steer(self, kind: str, items: list[Any]) -> None:
         """What the daemon says besides messages; a group only."""
@@ -314,10 +342,14 @@ class Publisher:
             for track, number, rule, seq in zip(*[iter(rest)] * 4, strict=True):
                 fields = {"track": track, "satNo": number, "rule": rule, "fromSeq": seq}
                 self._audit.append("grant" if rule else "withdrawn", fields)
+                self._pacer.note_rule(track, rule)
         elif kind == POLICY and items[0] != self._policy:
             self._policy = items[0]
             self._history.clear()
             self._cache.newest.clear()
+            self._pacer.forget_past()
+            if self._spool is not None:
+                self._spool.set_policy(self._policy)
             self._audit.append("policy", {"digest": items[0]})
             self._audit.sync()
         elif kind == PARTNERS and (partners := partners_of(items[0])) != self._gate.partners:
@@ -371,7 +403,11 @@ class Publisher:
                 name, partner = who, self._gate.partners[who]
             # A REQ socket puts an empty frame in front; whoever sent one gets one back.
             back = [route, b""] if len(frames) == 2 and not frames[0] else [route]
-            self._desk.answer(back, name, partner, requests.read(frames[len(back) - 1 :], kinds), now)
+            request = requests.read(frames[len(back) - 1 :], kinds)
+            if request.kind == schema.TYPE_PACED_ACK and request.fault is None:
+                self._pacer.ack(name, request, now)
+            else:
+                self._desk.answer(back, name, partner, request, now)
 
     def _send(self, envelope: list[bytes], frames: Sequence[bytes]) -> bool:
         # Looking at the events makes libzmq notice what has been read meanwhile; without it, a quick requester
@@ -382,6 +418,9 @@ class Publisher:
         except zmq.ZMQError:
             return False
         return True
+
+    def _from_disk(self, epoch: str, first: int, last: int, most_bytes: int) -> Stretch | None:
+        return None if self._spool is None else self._spool.get(epoch, first, last, most_bytes)
 
     def _tell(self, *message: Any) -> bool:
         """Say something to the daemon; False: it does not listen."""
@@ -399,6 +438,15 @@ class Publisher:
         if gate.refresh():
             self._reopen()
         gate.tidy()
+        if self._spool is not None:
+            self._spool.tidy()
+            if self._spool.fault != self._spool_fault:
+                self._spool_fault = self._spool.fault
+                self._tell(
+                    BACK_LOG,
+                    "spool_fault" if self._spool_fault else "spool_goes_on",
+                    {"text": self._spool_fault or ""},
+                )
         if now >= self._hour_ends:
             self._count_hour()
         assert self._audit is not None
@@ -476,13 +524,24 @@ def _raise_file_limit() -> None:
 def _hello(group: GroupSettings | None) -> dict[str, Any]:
     if group is None:
         return {"group": None, "nodeId": None, "features": [schema.FEATURE_SNAPSHOT], "signingKey": None}
-    features = [schema.FEATURE_SNAPSHOT, schema.FEATURE_HISTORY, schema.FEATURE_CUE]
+    features = [schema.FEATURE_SNAPSHOT, schema.FEATURE_HISTORY, schema.FEATURE_PACED, schema.FEATURE_COMPACT]
+    features.append(schema.FEATURE_CUE)
+    if group.spool is not None:
+        features.append(schema.FEATURE_SPOOL)
+    if group.signing_key is not None:
+        features.append(schema.FEATURE_SIGNED)
     return {
         "group": group.name,
         "nodeId": group.node_id,
         "features": features,
         "signingKey": group.signing_key,
     }
+
+
+def _spool(group: GroupSettings) -> Spool | None:
+    if group.spool is None:
+        return None
+    return Spool(group.spool, group.policy, limit_bytes=group.spool_bytes, age_s=group.spool_age_s)
 
 
 def _bind(socket: zmq.Socket[bytes], address: str) -> None:
