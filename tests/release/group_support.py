@@ -62,8 +62,10 @@ class House:
         file.write_bytes(pair.public + b"\n")
         self.keys.allow(door, name, file)
 
-    def socket(self, kind, pair, server=None):
+    def socket(self, kind, pair, server=None, options=()):
         socket = self.context.socket(kind)
+        for option, value in options:
+            socket.setsockopt(option, value)
         self.sockets.append(socket)
         socket.setsockopt(zmq.LINGER, 0)
         if pair is not None:

@@ -119,7 +119,10 @@ def test_only_todays_policy_is_served(spool):
     again = spool("p1")
     assert again.get("e1", 51, ALL, MANY) is None
     got, rest = everything(again, "e1", 1)
-    assert (got, rest) == (payloads("e1", 1, 50), "not kept")  # not the end of the stream: more of it was released otherwise
+    assert (got, rest) == (
+        payloads("e1", 1, 50),
+        "not kept",
+    )  # not the end of the stream: more of it was released otherwise
     assert everything(spool("p2"), "e1", 51) == (payloads("e1", 51, 100), "e2")
 
 

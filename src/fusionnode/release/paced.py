@@ -141,8 +141,10 @@ class Pacer:
     def note(self, epoch: str, first: int, topics: Sequence[bytes], payloads: Sequence[bytes]) -> None:
         """Messages of the stream, numbered from ``first`` on; the cache has them already."""
         if epoch != self._epoch:
-            self._epoch, self._seq = epoch, first - 1
-            self.forget_past()
+            begun = self._epoch is None
+            self._epoch, self._seq, self._ended_from = epoch, first - 1, first - 1
+            if not begun:
+                self.forget_past()
         elif first != self._seq + 1:
             self._ended_from = first - 1  # some were lost on the way here, tombstones perhaps
             self._ended.clear()
@@ -297,6 +299,8 @@ class Pacer:
         return others - 1
 
     def _due_in(self, session: _Session, now: float) -> float:
+        if self._epoch is None:
+            return 1.0
         if now < session.retry_at:
             return session.retry_at - now
         waiting = session.waiting
@@ -337,7 +341,7 @@ class Pacer:
             "id": session.request_id,
             "n": session.n + 1,
             "sentNs": time.monotonic_ns(),
-            "streamEpoch": self._epoch or "",
+            "streamEpoch": self._epoch,
             "seq": reached if whole else self._seq,
             "base": session.base,
             "whole": whole,

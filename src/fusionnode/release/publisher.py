@@ -87,7 +87,7 @@ _REBIND_S = 5.0
 _HOUR_S = 3_600.0
 _COUNTS = (
     "published", "snapshots", "refused_requests", "hellos", "histories", "cues", "requests_over_rate",
-    "strangers", "put_out", "reopened", "paced", "paced_streams",
+    "strangers", "put_out", "reopened", "faults", "paced", "paced_streams",
 )  # fmt: skip
 
 
@@ -371,10 +371,14 @@ class Publisher:
             elif notice[:1] == b"\x01" and who is not None:
                 self._subscribed[topic] = who
                 if len(self._subscribed) >= _MOST_SUBSCRIPTIONS or len(topic) > schema.MAX_SUBSCRIPTION_BYTES:
-                    self._put_out_greedy(self._gate)
+                    if self._put_out_greedy(self._gate):
+                        return  # the socket is another one now
 
-    def _put_out_greedy(self, gate: Gate) -> None:
-        """A partner that fills our memory with subscriptions does not come in again while this process lives."""
+    def _put_out_greedy(self, gate: Gate) -> bool:
+        """A partner that fills our memory with subscriptions does not come in again while this process lives.
+
+        True: there was one, and all connections were dropped.
+        """
         topics: Counter[str] = Counter(self._subscribed.values())
         n_bytes: Counter[str] = Counter()
         for topic, who in self._subscribed.items():
@@ -385,7 +389,8 @@ class Publisher:
                 gate.put_out(who, f"{topics[who]} subscriptions of {n_bytes[who]} bytes")
                 self._tell(BACK_LOG, "partner_put_out", {"partner": who, "subscriptions": topics[who]})
                 self._reopen()
-                return
+                return True
+        return False
 
     def _answer_requests(self) -> None:
         now = time.monotonic()
@@ -403,11 +408,17 @@ class Publisher:
                 name, partner = who, self._gate.partners[who]
             # A REQ socket puts an empty frame in front; whoever sent one gets one back.
             back = [route, b""] if len(frames) == 2 and not frames[0] else [route]
-            request = requests.read(frames[len(back) - 1 :], kinds)
-            if request.kind == schema.TYPE_PACED_ACK and request.fault is None:
-                self._pacer.ack(name, request, now)
-            else:
-                self._desk.answer(back, name, partner, request, now)
+            try:
+                request = requests.read(frames[len(back) - 1 :], kinds)
+                if request.kind == schema.TYPE_PACED_ACK and request.fault is None:
+                    self._pacer.ack(name, request, now)
+                else:
+                    self._desk.answer(back, name, partner, request, now)
+            except AuditError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever one partner sends, the others go on
+                self.counts["faults"] += 1
+                self._tell(BACK_LOG, "request_fault", {"partner": name, "error": type(error).__name__})
 
     def _send(self, envelope: list[bytes], frames: Sequence[bytes]) -> bool:
         # Looking at the events makes libzmq notice what has been read meanwhile; without it, a quick requester

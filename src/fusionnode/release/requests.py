@@ -78,7 +78,7 @@ def _fault(kind: str, fields: dict[str, Any]) -> str | None:
             return "to: expected an unsigned integer or nil"
     elif kind == schema.TYPE_PACED_REQUEST:
         rate = fields.get("bytesPerS")
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1e12:
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < _UNSIGNED_64:
             return "bytesPerS: expected a number above 0"
         if not isinstance(fields.get("compact", False), bool):
             return "compact: expected true or false"
