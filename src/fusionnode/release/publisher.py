@@ -130,6 +130,8 @@ class Publisher:
         self._spool: Spool | None = None
         self._spool_fault: str | None = None
         self._subscribed: dict[bytes, str] = {}
+        self._topics: Counter[str] = Counter()
+        self._topic_bytes: Counter[str] = Counter()
         now = time.monotonic()
         self._watch_at = now + _WATCH_S
         self._hour_ends = now + _HOUR_S
@@ -273,6 +275,8 @@ class Publisher:
         self._live = self._opened_again(LIVE)
         self._requests = self._opened_again(REQUEST)
         self._subscribed.clear()
+        self._topics.clear()
+        self._topic_bytes.clear()
         self._desk.forget()
         self._pacer.keep(
             lambda _name: False
@@ -367,30 +371,24 @@ class Publisher:
             notice = frames[0].bytes
             topic, who = notice[1:], _user_of(frames[0])
             if notice[:1] == b"\x00":
-                self._subscribed.pop(topic, None)
-            elif notice[:1] == b"\x01" and who is not None:
+                if (owner := self._subscribed.pop(topic, None)) is not None:
+                    self._topics[owner] -= 1
+                    self._topic_bytes[owner] -= len(topic)
+            elif notice[:1] == b"\x01" and who is not None and topic not in self._subscribed:
                 self._subscribed[topic] = who
-                if len(self._subscribed) >= _MOST_SUBSCRIPTIONS or len(topic) > schema.MAX_SUBSCRIPTION_BYTES:
-                    if self._put_out_greedy(self._gate):
-                        return  # the socket is another one now
+                self._topics[who] += 1
+                self._topic_bytes[who] += len(topic)
+                if self._topics[who] > _MOST_SUBSCRIPTIONS or self._topic_bytes[who] > _MOST_SUBSCRIBED_BYTES:
+                    self._put_out(self._gate, who)
+                    return  # the socket is another one now
 
-    def _put_out_greedy(self, gate: Gate) -> bool:
-        """A partner that fills our memory with subscriptions does not come in again while this process lives.
-
-        True: there was one, and all connections were dropped.
-        """
-        topics: Counter[str] = Counter(self._subscribed.values())
-        n_bytes: Counter[str] = Counter()
-        for topic, who in self._subscribed.items():
-            n_bytes[who] += len(topic)
-        for who in topics:
-            if topics[who] >= _MOST_SUBSCRIPTIONS or n_bytes[who] > _MOST_SUBSCRIBED_BYTES:
-                self.counts["put_out"] += 1
-                gate.put_out(who, f"{topics[who]} subscriptions of {n_bytes[who]} bytes")
-                self._tell(BACK_LOG, "partner_put_out", {"partner": who, "subscriptions": topics[who]})
-                self._reopen()
-                return True
-        return False
+    def _put_out(self, gate: Gate, who: str) -> None:
+        """A partner that fills our memory with subscriptions does not come in again while this process lives."""
+        self.counts["put_out"] += 1
+        fields = {"partner": who, "subscriptions": self._topics[who], "bytes": self._topic_bytes[who]}
+        gate.put_out(who, f"{fields['subscriptions']} subscriptions of {fields['bytes']} bytes")
+        self._tell(BACK_LOG, "partner_put_out", fields)
+        self._reopen()
 
     def _answer_requests(self) -> None:
         now = time.monotonic()
