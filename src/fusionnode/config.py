@@ -212,13 +212,18 @@ class SerialLink(_Model):
 
 
 class ZmqLink(_Model):
-    """A ZeroMQ PULL socket that sensors push to; each message is whole frames or one msgpack report."""
+    """A ZeroMQ PULL socket that sensors push to; each message is whole frames or one msgpack report.
+
+    With ``curve`` it is encrypted, and takes messages from known senders only: its own key is ``link-NAME`` in
+    ``release.keys_directory``, those of the senders are under ``allowed/link-NAME`` there.
+    """
 
     kind: Literal["zmq"]
     endpoint: Annotated[str, Field(pattern=r"^(tcp|ipc|inproc)://.+")]
     connect: bool = False
     codec: Name = "auto"
     allow_non_loopback: bool = False
+    curve: bool = False
     high_water_mark: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
 
 
@@ -654,8 +659,10 @@ class Config(_Model):
                 raise ValueError(f"sensor.{name}.id: {sensor.id} is also that of sensor.{seen[sensor.id]}")
             seen[sensor.id] = name
         for name, link in self.link.items():
-            if isinstance(link, ZmqLink) and not link.connect and not link.allow_non_loopback:
+            if isinstance(link, ZmqLink) and not (link.connect or link.curve or link.allow_non_loopback):
                 _require_loopback(f"link.{name}.endpoint", link.endpoint)
+            if isinstance(link, ZmqLink) and link.curve and self.release.keys_directory is None:
+                raise ValueError(f"link.{name}.curve: needs release.keys_directory")
             if isinstance(link, ZmqLink):
                 _require_port(f"link.{name}.endpoint", link.endpoint)
         _require_port("publish.endpoint", self.publish.endpoint)
@@ -807,6 +814,6 @@ def _require_loopback(key: str, endpoint: str) -> None:
         local = False
     if not local:
         raise ValueError(
-            f"{key}: {endpoint} is not a loopback address; the stream is not encrypted yet, "
-            "so this needs allow_non_loopback = true"
+            f"{key}: {endpoint} is not a loopback address, and this is not encrypted, "
+            "so it needs allow_non_loopback = true"
         )

@@ -42,7 +42,8 @@ from fusionnode.record.replay import Replayable
 from fusionnode.record.state_file import Saver, StateError
 from fusionnode.release import lists as release_lists
 from fusionnode.release.outlet import Outlet
-from fusionnode.release.wire import StreamDigest
+from fusionnode.release.outlets import GroupStream, Outlets
+from fusionnode.security.keyring import Keyring
 
 SWITCH_INTERVAL_S = 0.0005
 """The interpreter's default of 5 ms would be the largest part of a detection's latency."""
@@ -61,21 +62,6 @@ _DROP_LOG_NS = 10_000_000_000  # an overload is not to be made worse by talking 
 if TYPE_CHECKING:
     from fusionnode.catalogue.known import KnownObjects
     from fusionnode.pipeline import Pipeline
-
-
-class GroupStream(Protocol):
-    """What the daemon needs of a release group's stream."""
-
-    @property
-    def name(self) -> str:
-        """The group's."""
-
-    @property
-    def digest(self) -> StreamDigest:
-        """Over all messages taken."""
-
-    def take(self) -> object:
-        """Messages and grants since the last time."""
 
 
 class Fusion(Replayable, Protocol):
@@ -367,6 +353,11 @@ def run(
         )
         stack.callback(outlet.close)
         outlet.start()
+        outlets = None
+        if config.group:
+            outlets = Outlets(config, lambda group, text: log("group_fault", group=group, text=text))
+            stack.callback(outlets.close)
+            outlets.start()
         started_ns = clock.now_ns()
         restored = restore(pipeline, config, started_ns, log)
         saver = None
@@ -392,13 +383,15 @@ def run(
             )
             stack.callback(journal.close)
         tell_events(pipeline, log)
-        node = Node(config, clock, pipeline, outlet, journal, log, saver, config_path=config_path)
+        node = Node(config, clock, pipeline, outlet, journal, log, saver, outlets, config_path)
         code = node.run(wake, debug=debug)
         if saver is not None:
             saver.close()
         if journal is not None:
             journal.close()
         outlet.close()
+        if outlets is not None:
+            outlets.close()
         return code, {"stream_epoch": stream_epoch, **node.summary()}
 
 
@@ -413,6 +406,7 @@ class Node:
     journal: Journal | None
     log: Log
     saver: Saver | None = None
+    outlets: Outlets | None = None
     config_path: Path | None = None
     _wanted: list[tuple[Config, str, str]] = field(init=False, default_factory=list)
     _inbox: Inbox = field(init=False)
@@ -441,7 +435,10 @@ class Node:
         Raises:
             LinkError: a link that can never work as configured.
         """
-        poller = Poller(self.config.link, self.clock, self._inbox.put, self._on_port)
+        keys = self.config.release.keys_directory
+        poller = Poller(
+            self.config.link, self.clock, self._inbox.put, self._on_port, Keyring(keys) if keys else None
+        )
         gc.collect()
         gc.freeze()  # what was loaded so far stays: no need to look through it while tracking
         threads = [
@@ -455,6 +452,11 @@ class Node:
             publish=self.config.publish.endpoint,
             snapshot=self.config.publish.snapshot_endpoint,
             links={name: poller.endpoints.get(name, "serial") for name in self.config.link},
+            **(
+                {"groups": {name: group.endpoint for name, group in self.config.group.items()}}
+                if self.outlets
+                else {}
+            ),
         )
         while (reason := wake.wait()) == signal.Signals.SIGHUP.name:
             self._look_at_config()
@@ -496,14 +498,11 @@ class Node:
                 self.log("reload_refused", text=str(error), consequence="what held goes on")
                 continue
             self.config = config
+            if self.outlets is not None:
+                self.outlets.reload(config)
             if self.journal is not None:
                 self.journal.append(Reload(t_ns, text, sha256))
             self.log("reloaded", groups=list(config.group), **({"needs_restart": left} if left else {}))
-
-    def _release(self) -> None:
-        """Hand the release groups what they are to get."""
-        for group in self.pipeline.groups:
-            group.take()
 
     def summary(self) -> dict[str, object]:
         """What has happened since the start."""
@@ -516,6 +515,7 @@ class Node:
                 "restarts": self.outlet.restarts,
                 **self.outlet.report,
             },
+            **({} if self.outlets is None else {"groups": self.outlets.report()}),
             "journal": None if self.journal is None else self.journal.report(),
             "faults": [f"{name}: {type(error).__name__}: {error}" for name, error in self._faults],
         }
@@ -580,6 +580,16 @@ class Node:
 
     def _wall_s(self, node_s: float) -> float:
         return max(_SHORTEST_WAIT_S, self.clock.wall_seconds(node_s) or node_s)
+
+    def _release(self) -> None:
+        """Hand the release groups what they are to get; take in what their partners ask for."""
+        if self.outlets is None:
+            for group in self.pipeline.groups:
+                group.take()
+            return
+        self.outlets.send(self.pipeline.groups)
+        if records := self.outlets.requests(self.clock.now_ns()):
+            self._inbox.put(records)
 
     def _save(self, *, at_once: bool = False) -> None:
         """Hand over a copy of what the pipeline knows, if it is time; another thread writes it."""

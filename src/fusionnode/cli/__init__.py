@@ -16,7 +16,9 @@ from importlib.metadata import entry_points
 
 from fusionnode import __version__
 
-COMMANDS = ("run", "process", "replay", "journal", "state", "check", "release", "warmup", "subscribe")
+COMMANDS = (
+    "run", "process", "replay", "journal", "state", "check", "release", "keys", "warmup", "subscribe",
+)  # fmt: skip
 GROUP = "fusionnode.commands"
 
 EXIT_FAILED = 1
@@ -33,6 +35,7 @@ _CLEAR_ERRORS = (
     ("fusionnode.record.journal", "JournalError", EXIT_FAILED),
     ("fusionnode.record.state_file", "StateError", EXIT_FAILED),
     ("fusionnode.release.outlet", "OutletError", EXIT_FAILED),
+    ("fusionnode.security.keyring", "KeyringError", EXIT_USAGE),
 )
 
 

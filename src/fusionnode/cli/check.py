@@ -22,8 +22,8 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Validate and print a summary. A fault is one line and exit code 2."""
     from fusionnode import daemon
+    from fusionnode.cli.config_keys import print_keys
     from fusionnode.cli.errors import CommandError
-    from fusionnode.cli.keys import print_keys
     from fusionnode.core.timescales import tai_ns_from_utc_text
 
     if args.keys:

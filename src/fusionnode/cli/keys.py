@@ -1,96 +1,115 @@
-"""Every key of the configuration, from the models themselves."""
+"""``fusionnode keys``: make keys, show them, say who may come in."""
 
 from __future__ import annotations
 
-import inspect
-from typing import Annotated, Any, Literal, get_args, get_origin
-
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-
-from fusionnode.config import Area, Config, Rule, SerialLink, ZmqLink
-
-_TABLES: dict[str, tuple[type[BaseModel], ...]] = {"link": (SerialLink, ZmqLink)}
-_INNER: dict[str, tuple[tuple[str, type[BaseModel]], ...]] = {
-    "group": (("rule", Rule), ("[group.NAME.rule.area]", Area))
-}
-"""Tables within tables."""
+import argparse
+from pathlib import Path
+from typing import Any
 
 
-def print_keys() -> None:
-    """Print the reference, as Markdown (docs/CONFIGURATION.md is its output)."""
-    print("# Configuration\n")
-    print(
-        "Every key, from the models themselves: the output of `fusionnode check --keys`. Keys carry their units; an"
+def register(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser("keys", help="make keys, and say who may come in", description=__doc__)
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    text = (
+        "make a key: group-GROUP for a release group, link-LINK for a link, signing, offset, or any name for one's "
+        "own; one that is there is never overwritten"
     )
-    print(
-        "unknown key is an error. `[sensor.NAME]` and the like may be repeated, each under a name of its own."
-    )
-    for name, field in Config.model_fields.items():
-        named = get_origin(field.annotation) is dict
-        models = _TABLES.get(name) or (_model_of(field),)
-        for model in models:
-            kind = f", kind = {model.__name__.removesuffix('Link').lower()!r}" if len(models) > 1 else ""
-            print(f"\n## [{name}{'.NAME' if named else ''}]{kind}\n")
-            print(inspect.cleandoc(model.__doc__ or "") + "\n")
-            print("| key | expected | default |\n|---|---|---|")
-            _print_rows(model, skip=tuple(key for key, _ in _INNER.get(name, ())))
-        for inner, inner_model in _INNER.get(name, ()):
-            print(f"\n## {inner}\n" if inner.startswith("[") else f"\n## [[{name}.NAME.{inner}]]\n")
-            print(inspect.cleandoc(inner_model.__doc__ or "") + "\n")
-            print("| key | expected | default |\n|---|---|---|")
-            _print_rows(inner_model)
+    action = _action(actions, "new", text, new)
+    action.add_argument("name", metavar="NAME")
+    _action(actions, "show", "list the keys and who may come in by which door; secrets are not shown", show)
+    text = "let the owner of a public key in by a door: a release group's name, or link-LINK"
+    action = _action(actions, "allow", text, allow)
+    action.add_argument("door", metavar="GROUP")
+    action.add_argument("who", metavar="PARTNER")
+    action.add_argument("file", type=Path, metavar="FILE", help="the file with the public key that they sent")
+    text = "let a partner in no more; the connections of that group are dropped within about a second"
+    action = _action(actions, "revoke", text, revoke)
+    action.add_argument("door", metavar="GROUP")
+    action.add_argument("who", metavar="PARTNER")
 
 
-def _print_rows(model: type[BaseModel], skip: tuple[str, ...] = ()) -> None:
-    for key, of in model.model_fields.items():
-        if key in skip:
-            continue
-        default = "**required**" if of.is_required() else f"`{_shown(of.default)}`"
-        print(f"| `{key}` | {_expected(of)} | {default} |")
+def _action(actions: Any, name: str, text: str, function: Any) -> Any:
+    action = actions.add_parser(name, help=text, description=text)
+    where = action.add_mutually_exclusive_group()
+    where.add_argument("--config", type=Path, metavar="FILE", help="whose release.keys_directory is meant")
+    where.add_argument("--keys", type=Path, metavar="FOLDER", help="the folder of keys (default: keys)")
+    action.add_argument("--json", action="store_true", help="print one JSON object")
+    action.set_defaults(run=function)
+    return action
 
 
-def _model_of(field: FieldInfo) -> type[BaseModel]:
-    annotation = field.annotation
-    return get_args(annotation)[1] if get_origin(annotation) is dict else annotation  # type: ignore[return-value]
+def new(args: argparse.Namespace) -> int:
+    """Make a key and print where it is, and its public half."""
+    keys = _keyring(args)
+    public = keys.new(args.name)
+    folder = keys.directory
+    fields = {"secret": str(folder / f"{args.name}.secret")}
+    if public is not None:
+        fields |= {"public": str(folder / f"{args.name}.public"), "key": public.decode()}
+    return _print(args, fields)
 
 
-def _shown(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "[]" if not value else str(list(value))
-    return (
-        f'"{value}"' if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
-    )
+def show(args: argparse.Namespace) -> int:
+    """List what there is. Exit code 1 if something of it cannot be used."""
+    from fusionnode.security.keyring import OFFSET, SIGNING, KeyringError
+    from fusionnode.security.zap import fingerprint
+
+    keys = _keyring(args)
+    own: dict[str, str] = {}
+    faults: list[str] = []
+    for name in keys.names():
+        try:
+            if name == OFFSET:
+                keys.offset_secret()
+                own[name] = "secret only"
+            elif name == SIGNING:
+                keys.signing_secret()
+                own[name] = keys.signing_public()
+            elif (keys.directory / f"{name}.secret").exists():
+                own[name] = keys.pair(name).public.decode()
+            else:
+                own[name] = keys.public(name).decode() + " (public only)"
+        except KeyringError as error:
+            faults.append(str(error))
+    doors = {}
+    for door in keys.doors():
+        allowed = keys.allowed(door)
+        faults += allowed.faults
+        doors[door] = {who: fingerprint(key) for key, who in allowed.names.items()}
+    _print(args, {"keys": own, "allowed": doors, "faults": faults})
+    return 1 if faults else 0
 
 
-def _expected(field: FieldInfo) -> str:
-    bounds = []
-    for item in field.metadata:
-        for limit, sign in (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below")):
-            value = getattr(item, limit, None)
-            if value is not None:
-                bounds.append(f"{sign} {value:g}")
-        if getattr(item, "pattern", None):
-            bounds.append(f"like `{item.pattern}`".replace("|", "\\|"))
-    return " ".join([_word(field.annotation), *bounds])
+def allow(args: argparse.Namespace) -> int:
+    """Copy a public key to where it lets its owner in."""
+    path = _keyring(args).allow(args.door, args.who, args.file)
+    return _print(args, {"allowed": args.who, "by": args.door, "file": str(path)})
 
 
-def _word(annotation: Any) -> str:
-    """What a type is called: its values, or a kind of value."""
-    origin, options = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _word(options[0])
-    if origin is tuple:
-        items = [_word(option) for option in options if option is not Ellipsis]
-        return f"list of {items[0]}" if Ellipsis in options else f"list of {len(items)}: {', '.join(items)}"
-    if origin is Literal:
-        return " or ".join(f'`"{option}"`' for option in options)
-    if options:
-        return " or ".join(_word(option) for option in options if option is not type(None))
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "table"
-    return {float: "number", int: "whole number", bool: "true or false"}.get(annotation, "text")
+def revoke(args: argparse.Namespace) -> int:
+    """Take a public key away."""
+    path = _keyring(args).revoke(args.door, args.who)
+    return _print(args, {"revoked": args.who, "from": args.door, "file": str(path)})
+
+
+def _keyring(args: argparse.Namespace) -> Any:
+    from fusionnode.cli.errors import CommandError
+    from fusionnode.security.keyring import Keyring
+
+    folder = args.keys or Path("keys")
+    if args.config is not None:
+        from fusionnode import config as config_module
+
+        named = config_module.load(args.config).release.keys_directory
+        if named is None:
+            raise CommandError(f"{args.config}: no release.keys_directory")
+        folder = Path(named)
+    return Keyring(folder)
+
+
+def _print(args: argparse.Namespace, fields: dict[str, Any]) -> int:
+    from fusionnode.cli.report import print_summary
+
+    print_summary(fields, as_json=args.json)
+    return 0

@@ -15,8 +15,10 @@ from fusionnode.config import Link, SerialLink
 from fusionnode.core import clock as clock_module
 from fusionnode.core.clock import Clock
 from fusionnode.core.types import LinkRecord
+from fusionnode.link.doors import LinkDoors
 from fusionnode.link.serial_port import PortError, SerialPort
-from fusionnode.link.zmq_in import LinkError, ZmqPull
+from fusionnode.link.zmq_in import DRAIN_MESSAGES, LinkError, ZmqPull
+from fusionnode.security.keyring import Keyring
 
 __all__ = ["LinkError", "Poller"]
 
@@ -48,12 +50,20 @@ class Poller:
         clock: stamps ``t_rx_ns`` and link events.
         sink: gets the records of one wake-up, in the order they were read.
         on_event: a link came up, or went down, or was never there (reported once for each reason).
+        keyring: the keys of links with ``curve``.
 
     Raises:
-        LinkError: a ZeroMQ address that cannot be had.
+        LinkError: a ZeroMQ address or a key that cannot be had, or a door that does not hold.
     """
 
-    def __init__(self, links: Mapping[str, Link], clock: Clock, sink: Sink, on_event: OnEvent) -> None:
+    def __init__(
+        self,
+        links: Mapping[str, Link],
+        clock: Clock,
+        sink: Sink,
+        on_event: OnEvent,
+        keyring: Keyring | None = None,
+    ) -> None:
         self._clock = clock
         self._sink = sink
         self._on_event = on_event
@@ -62,6 +72,9 @@ class Poller:
         }
         self._by_fd: dict[int, _Line] = {}
         self._pulls: dict[zmq.Socket[bytes], tuple[str, ZmqPull]] = {}
+        self._zmq_links = {name: link for name, link in links.items() if not isinstance(link, SerialLink)}
+        self._closed: list[str] = []  # ZeroMQ links whose address is still to be had again
+        self._doors: LinkDoors | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poll = zmq.Poller()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -69,9 +82,9 @@ class Poller:
         self.endpoints: dict[str, str] = {}
         """Where each ZeroMQ link listens, or what it is connected to."""
         try:
-            for name, link in links.items():
-                if not isinstance(link, SerialLink):
-                    self._open_socket(name, link.endpoint, link.connect, link.high_water_mark)
+            self._lock_doors(keyring)
+            for name in self._zmq_links:
+                self._open_socket(name)
         except LinkError:
             self.close()
             raise
@@ -90,6 +103,9 @@ class Poller:
                 records += [LinkRecord(t_ns, link_id, message) for message in link.read()]
             elif source == self._wake_fd:
                 os.eventfd_read(self._wake_fd)
+            elif not isinstance(source, int):
+                assert self._doors is not None
+                self._doors.serve()
             else:
                 line = self._by_fd[source]
                 try:
@@ -102,6 +118,8 @@ class Poller:
         for line, reason in gone:
             self._lost(line, reason)
         self._retry()
+        if self._doors is not None:
+            self._drop_revoked(self._doors)
         return len(records)
 
     def write(self, link_id: str, data: bytes) -> bool:
@@ -133,20 +151,72 @@ class Poller:
         for _, link in self._pulls.values():
             link.close()
         self._pulls.clear()
+        if self._doors is not None:
+            self._doors.close()
+            self._doors = None
         self._context.term()
         if self._wake_fd >= 0:
             os.close(self._wake_fd)
             self._wake_fd = -1
 
-    def _open_socket(self, name: str, endpoint: str, connect: bool, high_water_mark: int) -> None:
+    def _lock_doors(self, keyring: Keyring | None) -> None:
+        """The handler of keys, before any address is bound."""
+        names = [name for name, link in self._zmq_links.items() if link.curve]
+        if not names:
+            return
+        if keyring is None:
+            raise LinkError(f"link.{names[0]}.curve: there is no folder of keys (release.keys_directory)")
+        self._doors = LinkDoors(self._context, keyring, names)
+        self._poll.register(self._doors.socket, zmq.POLLIN)
+
+    def _open_socket(self, name: str) -> None:
+        config = self._zmq_links[name]
+        doors = self._doors if config.curve else None
+        link = None
         try:
-            link = ZmqPull(self._context, endpoint, connect=connect, high_water_mark=high_water_mark)
+            link = ZmqPull(
+                self._context,
+                self.endpoints.get(name, config.endpoint),  # one that was found is to be the same again
+                connect=config.connect,
+                high_water_mark=config.high_water_mark,
+                keys=None if doors is None else doors.keys(name),
+            )
+            if doors is not None and not config.connect:
+                doors.prove_locked(name, link)
         except LinkError as error:
+            if link is not None:
+                link.close()
             raise LinkError(f"link.{name}: {error}") from None
         self._pulls[link.socket] = (name, link)
         self._poll.register(link.socket, zmq.POLLIN)
         self.endpoints[name] = link.endpoint
         self._on_event(name, self._clock.now_ns(), True, link.endpoint)
+
+    def _drop_revoked(self, doors: LinkDoors) -> None:
+        """Cut the connections of links that somebody may not send to any more; the others come back by themselves."""
+        for name in doors.lost_senders():
+            for socket, (of, link) in list(self._pulls.items()):
+                if of == name:
+                    self._poll.unregister(socket)
+                    del self._pulls[socket]
+                    self._take_last(name, link)
+                    link.close()
+                    self._closed.append(name)
+                    self._on_event(name, self._clock.now_ns(), False, "a key was revoked")
+        for name in list(self._closed):
+            try:
+                self._open_socket(name)
+            except LinkError:
+                continue  # its address is not free yet, or a key is missing: with the next turn
+            self._closed.remove(name)
+
+    def _take_last(self, name: str, link: ZmqPull) -> None:
+        """What has come in already, from whomever."""
+        for _ in range(1 + self._zmq_links[name].high_water_mark // DRAIN_MESSAGES):
+            t_ns = self._clock.now_ns()
+            if not (messages := link.read()):
+                break
+            self._sink([LinkRecord(t_ns, name, message) for message in messages])
 
     def _serve(self, line: _Line, happened: int, records: list[LinkRecord]) -> None:
         assert line.port is not None

@@ -2,6 +2,9 @@
 
 Handing over never waits. What does not fit is counted as dropped; the subscribers see the gap in the sequence
 numbers, and the publisher's cache is made whole before anything else is sent.
+
+A release group has an outlet and a publisher of its own. Its messages may be signed here, on the way out; its grants
+go ahead of the messages that they cover, and all that stand are told again to a publisher that was started again.
 """
 
 from __future__ import annotations
@@ -14,26 +17,60 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import msgpack
 import zmq
 
 from fusionnode.core import clock
 from fusionnode.release import publisher
+from fusionnode.release.cache import Cache
+from fusionnode.release.settings import GroupSettings, Partner, partners_tree
 from fusionnode.release.wire import Message, StreamDigest
 
 _BATCH = 256  # messages in one feed message: bounds what the feed's queue can hold
 _FEED_HIGH_WATER = 1_024  # feed messages
-_RESTART_NS = 1_000_000_000  # a publisher that cannot live is not started more often than this
+_RESTART_NS = 1_000_000_000  # a publisher that cannot live is not started more often than this,
+_LONGEST_RESTART_NS = 30_000_000_000  # and less and less often if it refuses to run
 _WATCH_NS = 50_000_000
 _READY_LINE_BYTES = 4_096
+_BACK_A_TURN = 64
+_LONGEST_REQUEST = 4_096
 
 
 class OutletError(Exception):
     """The publisher cannot be started; the text is one line saying why."""
+
+
+class Granted(Protocol):
+    """What is released of a track from a message on, and by which rule; no longer, if that is empty."""
+
+    @property
+    def track_id(self) -> str:
+        """The track's name in the group."""
+
+    @property
+    def sat_no(self) -> int | None:
+        """Catalogue number of its object."""
+
+    @property
+    def rule(self) -> str:
+        """The rule that decided."""
+
+    @property
+    def seq(self) -> int:
+        """Sequence number of the first message."""
+
+
+class PartnerRequest(NamedTuple):
+    """An observation that a partner asks for: the request as it came, a msgpack map."""
+
+    partner: str
+    payload: bytes
 
 
 class Outlet:
@@ -43,6 +80,8 @@ class Outlet:
         live, snapshot: addresses for the subscribers.
         high_water_mark: messages queued for one subscriber at most.
         on_fault: told, in one line each, of a publisher that died and of one that was started again.
+        group: the release group whose stream this is; None: the node's own.
+        sign: makes a signed payload of a payload; None: they go out as they are.
     """
 
     def __init__(
@@ -52,6 +91,8 @@ class Outlet:
         snapshot: str,
         high_water_mark: int = 20_000,
         on_fault: Callable[[str], None] = lambda _text: None,
+        group: GroupSettings | None = None,
+        sign: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self.digest = StreamDigest()
         """Over every message ever handed to `send`, delivered or not: what a replay has to reproduce."""
@@ -62,7 +103,10 @@ class Outlet:
         """The publisher's own counts, once it has ended."""
         self._addresses = ["--live", live, "--snapshot", snapshot, "--hwm", str(high_water_mark)]
         self._on_fault = on_fault
-        self._cache = publisher.Cache()
+        self._group = group
+        self._sign = sign
+        self._grants: dict[str, tuple[str, int | None, str, int]] = {}
+        self._cache = Cache()
         self._seeded = True
         self._context = zmq.Context()
         self._folder = Path(tempfile.mkdtemp(prefix="fusionnode-"))  # mode 0700: nobody else can feed
@@ -71,6 +115,13 @@ class Outlet:
         self._started_ns = 0
         self._watch_at_ns = 0
         self._starts = 0
+        self._restart_ns = _RESTART_NS
+        self._back: zmq.Socket[bytes] | None = None
+        if group is not None:
+            self._back = self._context.socket(zmq.PULL)
+            self._back.setsockopt(zmq.RCVHWM, 256)
+            self._back.setsockopt(zmq.MAXMSGSIZE, _LONGEST_REQUEST)
+            self._back.bind(f"ipc://{self._folder}/back")
 
     @property
     def publisher_pid(self) -> int | None:
@@ -96,18 +147,25 @@ class Outlet:
             self.close()
             raise OutletError(f"the publisher did not take its feed within {timeout_s:g} s")
 
-    def send(self, messages: Sequence[Message]) -> int:
-        """Hand over messages, in order, without waiting; gives the number of those dropped."""
-        if not messages:
+    def send(self, messages: Sequence[Message], grants: Sequence[Granted] = ()) -> int:
+        """Hand over messages, in order, without waiting; gives the number of those dropped.
+
+        ``grants`` go ahead of them, into the publisher's audit log.
+        """
+        if not messages and not grants:
             return 0
         now = clock.monotonic_ns()
         if now >= self._watch_at_ns:  # asking the kernel each time would cost more than the sending
             self._watch_at_ns = now + _WATCH_NS
             self.watch()
+        if grants:
+            self._hand_over(grants)
         dropped = 0
         for first in range(0, len(messages), _BATCH):
             batch = messages[first : first + _BATCH]
-            self._seeded = self._seeded or self._push(self._cache.seed())
+            if self._sign is not None:
+                batch = [(topic, self._sign(payload)) for topic, payload in batch]
+            self._seeded = self._seeded or self._seed()
             if not (self._seeded and self._push([publisher.PUBLISH, *chain.from_iterable(batch)])):
                 self._seeded = False
                 dropped += len(batch)
@@ -116,6 +174,46 @@ class Outlet:
         self.dropped += dropped
         self.digest.update(messages)  # last: the subscribers need not wait for it
         return dropped
+
+    def set_policy(self, digest: str) -> None:
+        """From now on this is what the group is released.
+
+        Nothing that was released before is served any more, in a snapshot neither: everything is to be sent again.
+        """
+        if self._group is not None and digest != self._group.policy:
+            self._cache.newest.clear()
+            self._group = replace(self._group, policy=digest)
+            self._say([publisher.POLICY, digest])
+
+    def set_partners(self, partners: Mapping[str, Partner]) -> None:
+        """From now on these are the group's partners; one that is none any more is cut off."""
+        if self._group is not None and partners != self._group.partners:
+            self._group = replace(self._group, partners=dict(partners))
+            self._say([publisher.PARTNERS, partners_tree(partners)])
+
+    def reply(self, partner: str, payload: bytes) -> bool:
+        """Answer one who asked for an observation: a map with the request's ``id``. False: it was not handed on."""
+        return self._push([publisher.REPLY, partner, payload])
+
+    def requests(self) -> list[PartnerRequest]:
+        """What partners have asked for since the last time; up to 64. What else the publisher says goes to the log."""
+        taken: list[PartnerRequest] = []
+        if self._back is None:
+            return taken
+        for _ in range(_BACK_A_TURN):
+            try:
+                message = msgpack.unpackb(self._back.recv(zmq.NOBLOCK))
+            except zmq.Again:
+                break
+            except (ValueError, TypeError, msgpack.UnpackException):
+                continue
+            match message:
+                case [publisher.BACK_REQUEST, str(partner), bytes(payload)]:
+                    taken.append(PartnerRequest(partner, payload))
+                case [publisher.BACK_LOG, str(event), dict(fields)]:
+                    words = ", ".join(f"{key} {value}" for key, value in fields.items())
+                    self._on_fault(f"{event}: {words}"[:_LONGEST_REQUEST])
+        return taken
 
     def watch(self) -> bool:
         """Look whether the publisher lives, and start another if not; `send` does this too.
@@ -127,12 +225,14 @@ class Outlet:
             return False
         if (code := self._process.poll()) is None:
             return True
-        if clock.monotonic_ns() - self._started_ns >= _RESTART_NS:
+        if clock.monotonic_ns() - self._started_ns >= self._restart_ns:
             how = self._reap().removeprefix("error: ") or _how(code)
             self._on_fault(f"the publisher ended by itself ({how}); starting it again")
             self.restarts += 1
             self._seeded = False
             self._spawn()
+            unsafe = code == publisher.EXIT_NOT_SAFE
+            self._restart_ns = min(2 * self._restart_ns, _LONGEST_RESTART_NS) if unsafe else _RESTART_NS
         return False
 
     def close(self, timeout_s: float = 5.0) -> None:
@@ -165,6 +265,10 @@ class Outlet:
         self._feed.bind(address)
         self._started_ns = clock.monotonic_ns()
         command = [sys.executable, "-m", publisher.__name__, "--feed", address, *self._addresses]
+        if self._group is not None:
+            settings = self._folder / "group.json"
+            settings.write_text(self._group.to_json(), encoding="utf-8")
+            command += ["--group", str(settings), "--back", f"ipc://{self._folder}/back"]
         self._process = subprocess.Popen(
             [*command, "--parent", str(os.getpid())],
             stdin=subprocess.DEVNULL,
@@ -196,7 +300,34 @@ class Outlet:
             self.report = json.loads(last)
         return last if last.startswith("error: ") else ""
 
-    def _push(self, feed: Sequence[bytes | str | None]) -> bool:
+    def _hand_over(self, grants: Sequence[Granted]) -> None:
+        feed: list[Any] = [publisher.GRANTS, False]
+        for grant in grants:
+            entry = (grant.track_id, grant.sat_no, grant.rule, grant.seq)
+            feed += entry
+            if grant.rule:
+                self._grants[grant.track_id] = entry
+            else:
+                self._grants.pop(grant.track_id, None)
+        self._say(feed)
+
+    def _say(self, feed: Sequence[Any]) -> None:
+        """Something that must not be lost: if it cannot be handed over now, everything is told again later."""
+        self._seeded = self._seeded and self._push(feed)
+
+    def _seed(self) -> bool:
+        """Tell a publisher all that one has to know. Order matters: who, what for, then the messages."""
+        if self._group is not None:
+            partners = partners_tree(self._group.partners)
+            for feed in ([publisher.PARTNERS, partners], [publisher.POLICY, self._group.policy]):
+                if not self._push(feed):
+                    return False
+            if not self._push([publisher.GRANTS, True, *chain.from_iterable(self._grants.values())]):
+                return False
+        newest = chain.from_iterable(self._cache.newest.items())
+        return self._push([publisher.SEED, self._cache.last, *newest])
+
+    def _push(self, feed: Sequence[Any]) -> bool:
         if self._feed is None:
             return False
         try:
