@@ -107,8 +107,7 @@ def newest_state(endpoint: str, wanted: str) -> dict[str, Any]:
             raise CommandError(f"no node answers at {endpoint}: is it running, with this configuration?")
         head, *parts = socket.recv_multipart()
     try:
-        _, header = decode.snapshot_header(head)
-        if header is None:
+        if decode.reply(head).type == schema.TYPE_ERROR:
             raise CommandError(f"the node at {endpoint} has no tracks yet")
         messages = [message for part in parts for message in decode.snapshot_part(part)]
     except decode.Refused as error:
