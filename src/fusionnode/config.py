@@ -215,7 +215,8 @@ class Tracking(_Model):
     ``gravity_degree``, Moon, Sun, air and sunlight, with tides of the solid Earth and relativity unless switched off.
     ``ballistic_m2_kg`` (drag coefficient times area over mass) and ``srp_m2_kg`` (radiation coefficient times area over
     mass) are those of an object of which nothing better is known. ``accel_noise_psd_m2_s3`` is what the dynamics leave
-    out; unless given, 3e-6 for ``zonal``, 1e-11 for ``full``, and 1e-13 where both coefficients are estimated.
+    out; unless given, 3e-6 for ``zonal``, 1e-11 for ``full``; and where both coefficients are estimated, what follows
+    from the degree of the gravity field, from height and from the drag itself, beside 2e-14.
 
     ``estimate`` names the coefficients to be estimated beside each track's state, from the values above with the sigmas
     here; they wander by ``coefficient_walk_per_day`` of these in a day.
@@ -257,9 +258,9 @@ class Tracking(_Model):
     ballistic_m2_kg: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.02
     srp_m2_kg: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.02
     estimate: tuple[Literal["ballistic", "srp"], ...] = ()
-    ballistic_sigma_m2_kg: Positive = 0.02
-    srp_sigma_m2_kg: Positive = 0.02
-    coefficient_walk_per_day: NonNegative = 0.2
+    ballistic_sigma_m2_kg: Positive = 0.05
+    srp_sigma_m2_kg: Positive = 0.01
+    coefficient_walk_per_day: NonNegative = 0.1
     accel_noise_psd_m2_s3: Annotated[float | None, Field(gt=0, le=1e12)] = None
     manoeuvre_psd_m2_s3: Positive = 1.0
     quiet_mean_s: Seconds = 86_400.0
@@ -318,7 +319,12 @@ class Tracking(_Model):
             return self.accel_noise_psd_m2_s3
         if self.dynamics == "zonal":
             return 3.0e-6
-        return 1.0e-13 if len(set(self.estimate)) == 2 else 1.0e-11
+        return 2.0e-14 if self.noise_follows_forces else 1.0e-11
+
+    @property
+    def noise_follows_forces(self) -> bool:
+        """Whether process noise is what the forces leave out and not one number (see `track.motion.omitted`)."""
+        return self.accel_noise_psd_m2_s3 is None and len(set(self.estimate)) == 2
 
 
 class Calibration(_Model):

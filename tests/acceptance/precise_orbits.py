@@ -45,7 +45,7 @@ MOST_RMS_M = 15.0
 MOST_PREDICTED_M = 300.0
 MOST_EPOCHS = 0.9
 PREDICTED_H = 6.0
-USUAL = ["estimate = ['ballistic', 'srp']", "ballistic_sigma_m2_kg = 0.01", "srp_sigma_m2_kg = 0.01"]
+USUAL = ["estimate = ['ballistic', 'srp']", "gravity_degree = 70"]
 """What [tracking] has unless told otherwise: the drag and sunlight of these satellites are not known."""
 
 

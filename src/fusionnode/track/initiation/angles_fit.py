@@ -12,6 +12,7 @@ from fusionnode.core.kernels import kernel
 from fusionnode.core.types import Channel
 from fusionnode.track.filtering.sensing import FIRST_COLUMN
 from fusionnode.track.initiation.fit import normal_equations
+from fusionnode.track.initiation.normal import inverse_of
 
 _R, _LOS, _LON, _LAT, _RHO, _RR, _VAR = (FIRST_COLUMN + i for i in (0, 6, 9, 12, 15, 16, 17))
 _BOTH = int(Channel.RANGE) | int(Channel.RANGE_RATE)
@@ -27,40 +28,12 @@ FURTHEST_M = 1.0e9
 def _solve_turned(N, b, T, damping, inverse, step):
     """Solve (N + damping diag N) step = b in the axes whose rows are ``T`` (6, 6); says if it can be."""
     A = T @ N @ T.T
-    s = np.empty(6)
     for i in range(6):
-        if not A[i, i] > 0.0:
-            return False
-        s[i] = 1.0 / np.sqrt(A[i, i] * (1.0 + damping))
         A[i, i] *= 1.0 + damping
-    C = np.zeros((6, 6))
-    for i in range(6):
-        for j in range(i + 1):
-            value = A[i, j] * s[i] * s[j]
-            for k in range(j):
-                value -= C[i, k] * C[j, k]
-            if i == j:
-                if not value > LEAST_PIVOT:
-                    return False
-                C[i, i] = np.sqrt(value)
-            else:
-                C[i, j] = value / C[j, j]
-    B = np.zeros((6, 6))
-    for column in range(6):
-        y = np.zeros(6)
-        for i in range(6):
-            value = 1.0 if i == column else 0.0
-            for k in range(i):
-                value -= C[i, k] * y[k]
-            y[i] = value / C[i, i]
-        for i in range(5, -1, -1):
-            value = y[i]
-            for k in range(i + 1, 6):
-                value -= C[k, i] * y[k]
-            y[i] = value / C[i, i]
-        for i in range(6):
-            B[i, column] = y[i] * s[i] * s[column]
-    B = T.T @ (0.5 * (B + B.T)) @ T
+    ok, B = inverse_of(A, LEAST_PIVOT)
+    if not ok:
+        return False
+    B = T.T @ B @ T
     for i in range(6):
         step[i] = 0.0
         for j in range(6):

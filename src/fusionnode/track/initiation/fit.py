@@ -12,6 +12,7 @@ from fusionnode.core.kernels import kernel
 from fusionnode.core.types import Channel
 from fusionnode.track.filtering.filter import load_measurement, load_track
 from fusionnode.track.filtering.sensing import FIRST_COLUMN, LIGHT_M_S, linearise_lanes
+from fusionnode.track.initiation.normal import inverse_of
 from fusionnode.track.lanes import LANES, LEFT, TOTAL, USE, VAR, X_LIN, H, X, Y
 from fusionnode.track.motion.dynamics import MU, transit_lanes
 
@@ -239,45 +240,9 @@ def _mark_outliers(W, z, t, channels, keep, n, x, epoch, model):
 
 @kernel
 def solve(N, b):
-    """Inverse of N and N^-1 b by Cholesky, rows scaled first; ok says whether N is positive definite."""
-    s = np.empty(6)
-    for i in range(6):
-        if not N[i, i] > 0.0:
-            return False, N, b
-        s[i] = 1.0 / np.sqrt(N[i, i])
-    C = np.zeros((6, 6))
-    for i in range(6):
-        for j in range(i + 1):
-            value = N[i, j] * s[i] * s[j]
-            for k in range(j):
-                value -= C[i, k] * C[j, k]
-            if i == j:
-                if not value > 1e-13:
-                    return False, N, b
-                C[i, i] = np.sqrt(value)
-            else:
-                C[i, j] = value / C[j, j]
-    inverse = np.zeros((6, 6))
-    for column in range(6):
-        y = np.zeros(6)
-        for i in range(6):
-            value = 1.0 if i == column else 0.0
-            for k in range(i):
-                value -= C[i, k] * y[k]
-            y[i] = value / C[i, i]
-        for i in range(5, -1, -1):
-            value = y[i]
-            for k in range(i + 1, 6):
-                value -= C[k, i] * y[k]
-            y[i] = value / C[i, i]
-        for i in range(6):
-            inverse[i, column] = y[i] * s[i] * s[column]
-    for i in range(6):
-        for j in range(i):
-            mean = 0.5 * (inverse[i, j] + inverse[j, i])
-            inverse[i, j] = mean
-            inverse[j, i] = mean
-    return True, inverse, inverse @ b
+    """Inverse of N (6, 6) and N^-1 b; ok says whether N is positive definite."""
+    ok, inverse = inverse_of(N, 1e-13)
+    return ok, inverse, inverse @ b
 
 
 @kernel

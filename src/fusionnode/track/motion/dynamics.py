@@ -17,8 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numpy.polynomial import Polynomial
-from numpy.polynomial.legendre import leggauss
 
 from fusionnode.config import Tracking
 from fusionnode.core.kernels import inlined, kernel
@@ -28,11 +26,8 @@ from fusionnode.track.lanes import (
     KICK,
     LANES,
     LEFT,
-    NODES,
     PHI,
-    PIECE,
     PUSH,
-    STAGE,
     STEP,
     TOTAL,
     WORK,
@@ -44,11 +39,13 @@ from fusionnode.track.lanes import (
     six,
     times,
 )
-from fusionnode.track.motion import atmosphere, coefficients, gravity, heaven
+from fusionnode.track.motion import atmosphere, coefficients, gravity, heaven, omitted
 from fusionnode.track.motion.coefficients import COLUMNS, carry_coefficients
 from fusionnode.track.motion.forces import push_lanes
 from fusionnode.track.motion.gravity import MU, RADIUS
 from fusionnode.track.motion.heaven import Earth
+from fusionnode.track.motion.long_arcs import aim_at_end, drift, kick, next_leg
+from fusionnode.track.motion.omitted import add_omitted
 from fusionnode.track.motion.zonal import field, gradient, step_length, zonal_terms
 
 __all__ = [
@@ -65,29 +62,8 @@ __all__ = [
 
 F64 = npt.NDArray[np.float64]
 
-PIECE_STEPS = 5.0
-"""Longest piece of a long arc, in step lengths: 100 s in a low orbit, a kick every 25 s."""
 SHORT_STEPS = 2.0
 """An arc of at most so many steps is short."""
-
-_gauss_x, _gauss_w = leggauss(4)
-GAUSS = tuple(float(x) for x in 0.5 * (1.0 + _gauss_x))
-GAUSS_WEIGHT = tuple(float(w) for w in 0.5 * _gauss_w)
-LOBATTO = (0.0, 0.5 - 0.5 * float(np.sqrt(3.0 / 7.0)), 0.5, 0.5 + 0.5 * float(np.sqrt(3.0 / 7.0)), 1.0)
-
-
-def _quadrature() -> tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]:
-    """Weights of the accelerations at LOBATTO: of the positions there (4 rows of 5), and of the velocity at the end."""
-    basis = []
-    for i, own in enumerate(LOBATTO):
-        others = [x for j, x in enumerate(LOBATTO) if j != i]
-        line = Polynomial.fromroots(others)
-        basis.append(line / line(own))
-    place = tuple(tuple(float(b.integ(2)(c)) for b in basis) for c in LOBATTO[1:])
-    return place, tuple(float(b.integ()(1.0)) for b in basis)
-
-
-PLACE_WEIGHT, SPEED_WEIGHT = _quadrature()
 
 
 class Dynamics(NamedTuple):
@@ -103,6 +79,7 @@ class Dynamics(NamedTuple):
     air: F64  # (241, 2) from atmosphere.table
     terms: F64  # (6,) tides, relativity (1 or 0); Cd A/m and Cr A/m of what is not known better, m^2/kg; their walk
     estimate: bool  # whether coefficients are estimated, and C and P carry what they do
+    omitted: F64  # from omitted.table, if what the forces leave out is told by what they are; else (0,)
     tracks: F64  # (N, coefficients.COLUMNS) if so: a row for every slot of the picture; else (0, ...)
 
 
@@ -121,6 +98,7 @@ def model(degree: int, pole: F64, ref_ns: int = 0) -> Dynamics:
         np.zeros((2, 2)),
         np.zeros(6),
         False,
+        np.zeros(0),
         np.zeros((0, COLUMNS)),
     )
 
@@ -148,6 +126,7 @@ def make(config: Tracking, earth: Earth, t_ns: int, tracks: F64 | None = None) -
         atmosphere.table(),
         np.concatenate([terms, coefficients.walk(config)]),
         tracks is not None and len(config.estimate) > 0,
+        _omitted_beyond(config.gravity_degree) if config.noise_follows_forces else np.zeros(0),
         np.zeros((0, COLUMNS)) if tracks is None else tracks,
     )
 
@@ -160,6 +139,11 @@ def alone(dynamics: Dynamics) -> Dynamics:
 @cache
 def _field_to(degree: int) -> F64:
     return gravity.table(degree)
+
+
+@cache
+def _omitted_beyond(degree: int) -> F64:
+    return omitted.table(degree)
 
 
 @inlined
@@ -327,94 +311,28 @@ def _spread(W, q):
 
 
 @kernel
-def _next_step(W):
-    """Cut what is LEFT into equal steps no longer than allowed here; the next one into STEP. Says if there is one."""
-    L = LANES
-    any_left = False
-    for m in range(L):
-        left = W[LEFT + m]
-        if left == 0.0:
-            W[STEP + m] = 0.0
-            continue
-        any_left = True
-        n = np.ceil(abs(left) / step_length(W[X + m], W[X + L + m], W[X + 2 * L + m]))
-        if not n > 1.0:  # so that a state that is not a number ends here too
-            W[STEP + m] = left
-            W[LEFT + m] = 0.0
-        else:
-            W[STEP + m] = left / n
-            W[LEFT + m] = left - left / n
-    return any_left
-
-
-@kernel
-def _next_short(W):
-    """`_next_step` for lanes whose arc is short; the others stand still."""
-    L = LANES
-    any_left = False
-    for m in range(L):
-        left = W[LEFT + m]
-        W[STEP + m] = 0.0
-        if left == 0.0:
-            continue
-        n = np.ceil(abs(left) / step_length(W[X + m], W[X + L + m], W[X + 2 * L + m]))
-        if n > SHORT_STEPS:
-            continue
-        any_left = True
-        if not n > 1.0:  # so that a state that is not a number ends here too
-            W[STEP + m] = left
-            W[LEFT + m] = 0.0
-        else:
-            W[STEP + m] = left / n
-            W[LEFT + m] = left - left / n
-    return any_left
-
-
-@kernel
-def _next_leg(W):
-    """The next leg of long arcs into STEP, and for how long the forces at its end count into KICK. Says if there is
-    one, and if any of them ends in a kick.
-
-    A piece has legs to its four nodes; that to its end is one with the next piece's first.
+def _next_step(W, most):
+    """Cut what is LEFT of arcs of at most ``most`` steps into equal ones no longer than allowed here; the next one into
+    STEP. The lanes of longer arcs stand still. Says if there is a step.
     """
     L = LANES
     any_left = False
-    any_kick = False
     for m in range(L):
-        stage = W[STAGE + m]
         left = W[LEFT + m]
         W[STEP + m] = 0.0
-        W[KICK + m] = 0.0
-        if stage == 0.0 and left == 0.0:
+        if left == 0.0:
+            continue
+        n = np.ceil(abs(left) / step_length(W[X + m], W[X + L + m], W[X + 2 * L + m]))
+        if n > most:
             continue
         any_left = True
-        piece = W[PIECE + m]
-        if 1.0 <= stage < 4.0:
-            k = int(stage)
-            W[STEP + m] = (GAUSS[k] - GAUSS[k - 1]) * piece
-            W[KICK + m] = GAUSS_WEIGHT[k] * piece
-            W[STAGE + m] = stage + 1.0
-            any_kick = True
-            continue
-        step = GAUSS[0] * piece if stage == 4.0 else 0.0
-        if left == 0.0:
-            W[STEP + m] = step
-            W[STAGE + m] = 0.0
-            continue
-        longest = PIECE_STEPS * step_length(W[X + m], W[X + L + m], W[X + 2 * L + m])
-        n = np.ceil(abs(left) / longest)
-        if not n > 1.0:
-            piece = left
+        if not n > 1.0:  # so that a state that is not a number ends here too
+            W[STEP + m] = left
             W[LEFT + m] = 0.0
         else:
-            piece = left / n
-            W[LEFT + m] = left - piece
-        W[PIECE + m] = piece
-        W[STAGE + m] = 1.0
-        W[STEP + m] = step + GAUSS[0] * piece
-        W[KICK + m] = GAUSS_WEIGHT[0] * piece
-        any_kick = True
-    return any_left, any_kick
+            W[STEP + m] = left / n
+            W[LEFT + m] = left - left / n
+    return any_left
 
 
 @kernel
@@ -453,138 +371,10 @@ def _short_kick(W):
 
 
 @kernel
-def _drift(W, k0, k1, k2, c2, c3, c4, c5, c6):
-    """X over one leg in the zonal field, by two rounds of Picard's iteration on Lobatto's five nodes (eighth order),
-    and the gradients at its begin, middle (twice) and end, for `_transition`.
-    """
-    L = LANES
-    A = NODES + 12 * L
-    for m in range(L):
-        h = W[STEP + m]
-        rx = W[X + m]
-        ry = W[X + L + m]
-        rz = W[X + 2 * L + m]
-        vx = W[X + 3 * L + m]
-        vy = W[X + 4 * L + m]
-        vz = W[X + 5 * L + m]
-        ax, ay, az, ux, uy, uz, al, be, ga, de = field(rx, ry, rz, k0, k1, k2, c2, c3, c4, c5, c6)
-        xx, xy, xz, yy, yz, zz = gradient(ux, uy, uz, al, be, ga, de, k0, k1, k2)
-        g = GRAD + m
-        W[g], W[g + L], W[g + 2 * L], W[g + 3 * L], W[g + 4 * L], W[g + 5 * L] = xx, xy, xz, yy, yz, zz
-        W[PUSH + m] = ax
-        W[PUSH + L + m] = ay
-        W[PUSH + 2 * L + m] = az
-        jx = xx * vx + xy * vy + xz * vz
-        jy = xy * vx + yy * vy + yz * vz
-        jz = xz * vx + yz * vy + zz * vz
-        t1 = LOBATTO[1] * h
-        t2 = LOBATTO[2] * h
-        t3 = LOBATTO[3] * h
-        at = NODES + m
-        W[at] = rx + t1 * (vx + 0.5 * t1 * (ax + t1 / 3.0 * jx))
-        W[at + L] = ry + t1 * (vy + 0.5 * t1 * (ay + t1 / 3.0 * jy))
-        W[at + 2 * L] = rz + t1 * (vz + 0.5 * t1 * (az + t1 / 3.0 * jz))
-        W[at + 3 * L] = rx + t2 * (vx + 0.5 * t2 * (ax + t2 / 3.0 * jx))
-        W[at + 4 * L] = ry + t2 * (vy + 0.5 * t2 * (ay + t2 / 3.0 * jy))
-        W[at + 5 * L] = rz + t2 * (vz + 0.5 * t2 * (az + t2 / 3.0 * jz))
-        W[at + 6 * L] = rx + t3 * (vx + 0.5 * t3 * (ax + t3 / 3.0 * jx))
-        W[at + 7 * L] = ry + t3 * (vy + 0.5 * t3 * (ay + t3 / 3.0 * jy))
-        W[at + 8 * L] = rz + t3 * (vz + 0.5 * t3 * (az + t3 / 3.0 * jz))
-        W[at + 9 * L] = rx + h * (vx + 0.5 * h * (ax + h / 3.0 * jx))
-        W[at + 10 * L] = ry + h * (vy + 0.5 * h * (ay + h / 3.0 * jy))
-        W[at + 11 * L] = rz + h * (vz + 0.5 * h * (az + h / 3.0 * jz))
-    for _ in range(2):
-        for i in range(4):
-            at = NODES + 3 * i * L
-            to = A + 3 * i * L
-            for m in range(L):
-                x = W[at + m]
-                y = W[at + L + m]
-                z = W[at + 2 * L + m]
-                ax, ay, az, ux, uy, uz, al, be, ga, de = field(x, y, z, k0, k1, k2, c2, c3, c4, c5, c6)
-                W[to + m] = ax
-                W[to + L + m] = ay
-                W[to + 2 * L + m] = az
-        for i in range(4):
-            w0, w1, w2, w3, w4 = PLACE_WEIGHT[i]
-            c = LOBATTO[i + 1]
-            for j in range(3):
-                at = NODES + (3 * i + j) * L
-                r = X + j * L
-                v = X + (3 + j) * L
-                a0 = PUSH + j * L
-                a1 = A + j * L
-                for m in range(L):
-                    h = W[STEP + m]
-                    W[at + m] = W[r + m] + h * (
-                        c * W[v + m]
-                        + h
-                        * (
-                            w0 * W[a0 + m]
-                            + w1 * W[a1 + m]
-                            + w2 * W[a1 + 3 * L + m]
-                            + w3 * W[a1 + 6 * L + m]
-                            + w4 * W[a1 + 9 * L + m]
-                        )
-                    )
-    w0, w1, w2, w3, w4 = SPEED_WEIGHT
-    for j in range(3):
-        for m in range(L):
-            a1 = A + j * L + m
-            W[X + j * L + m] = W[NODES + (9 + j) * L + m]
-            W[X + (3 + j) * L + m] += W[STEP + m] * (
-                w0 * W[PUSH + j * L + m]
-                + w1 * W[a1]
-                + w2 * W[a1 + 3 * L]
-                + w3 * W[a1 + 6 * L]
-                + w4 * W[a1 + 9 * L]
-            )
-    for m in range(L):
-        x = W[NODES + 3 * L + m]
-        y = W[NODES + 4 * L + m]
-        z = W[NODES + 5 * L + m]
-        _, _, _, ux, uy, uz, al, be, ga, de = field(x, y, z, k0, k1, k2, c2, c3, c4, c5, c6)
-        xx, xy, xz, yy, yz, zz = gradient(ux, uy, uz, al, be, ga, de, k0, k1, k2)
-        g = GRAD + 6 * L + m
-        W[g], W[g + L], W[g + 2 * L], W[g + 3 * L], W[g + 4 * L], W[g + 5 * L] = xx, xy, xz, yy, yz, zz
-        g = GRAD + 12 * L + m
-        W[g], W[g + L], W[g + 2 * L], W[g + 3 * L], W[g + 4 * L], W[g + 5 * L] = xx, xy, xz, yy, yz, zz
-    for m in range(L):
-        x = W[NODES + 9 * L + m]
-        y = W[NODES + 10 * L + m]
-        z = W[NODES + 11 * L + m]
-        _, _, _, ux, uy, uz, al, be, ga, de = field(x, y, z, k0, k1, k2, c2, c3, c4, c5, c6)
-        g = GRAD + 18 * L + m
-        W[g], W[g + L], W[g + 2 * L], W[g + 3 * L], W[g + 4 * L], W[g + 5 * L] = gradient(
-            ux, uy, uz, al, be, ga, de, k0, k1, k2
-        )
-
-
-@kernel
-def _aim_at_end(W):
-    """AT: where a leg ended."""
-    L = LANES
-    for m in range(L):
-        W[T + m] += W[STEP + m]
-        W[AT + 6 * L + m] = W[T + m]
-        for i in range(6):
-            W[AT + i * L + m] = W[X + i * L + m]
-
-
-@kernel
-def _kick(W):
-    """What the forces beyond the zonal field do to the velocity."""
-    L = LANES
-    for i in range(3):
-        for m in range(L):
-            W[X + (3 + i) * L + m] += W[KICK + m] * W[PUSH + i * L + m]
-
-
-@kernel
 def _short_step(W, dynamics):
     """One step of every lane whose arc is short, with its PHI; False if there is none."""
     z = dynamics.zonal
-    if not _next_short(W):
+    if not _next_step(W, SHORT_STEPS):
         return False
     _aim_at_middle(W)
     push_lanes(W, dynamics)
@@ -598,16 +388,25 @@ def _short_step(W, dynamics):
 def _long_leg(W, dynamics):
     """One leg of every lane whose arc is long, with its PHI; False if there is none."""
     z = dynamics.zonal
-    any_left, any_kick = _next_leg(W)
+    any_left, any_kick = next_leg(W)
     if not any_left:
         return False
-    _drift(W, z[0], z[1], z[2], z[3], z[4], z[5], z[6], z[7])
-    _aim_at_end(W)
+    drift(W, z[0], z[1], z[2], z[3], z[4], z[5], z[6], z[7])
+    aim_at_end(W)
     if any_kick:
         push_lanes(W, dynamics)
-        _kick(W)
+        kick(W)
     _transition(W)
     return True
+
+
+@kernel
+def _what_forces_know(W, dynamics, of_place, of_speed):
+    """P after a step whose kick moved place and velocity by so much (s^2, s) of an acceleration."""
+    if dynamics.estimate:
+        carry_coefficients(W, of_place, of_speed)
+    if len(dynamics.omitted) > 0:
+        add_omitted(W, dynamics.omitted, of_place, of_speed)
 
 
 @kernel
@@ -623,21 +422,19 @@ def predict_lanes(W, dynamics, q):
         of_speed = np.zeros(LANES)
         while _short_step(W, dynamics):
             _spread(W, q)
-            if dynamics.estimate:
-                for m in range(LANES):
-                    of_speed[m] = W[STEP + m]
-                    of_place[m] = 0.5 * W[STEP + m] * W[STEP + m]
-                carry_coefficients(W, of_place, of_speed)
+            for m in range(LANES):
+                of_speed[m] = W[STEP + m]
+                of_place[m] = 0.5 * W[STEP + m] * W[STEP + m]
+            _what_forces_know(W, dynamics, of_place, of_speed)
         while _long_leg(W, dynamics):
             _spread(W, q)
-            if dynamics.estimate:
-                for m in range(LANES):
-                    of_speed[m] = W[KICK + m]
-                    of_place[m] = 0.0
-                carry_coefficients(W, of_place, of_speed)
+            for m in range(LANES):
+                of_speed[m] = W[KICK + m]
+                of_place[m] = 0.0
+            _what_forces_know(W, dynamics, of_place, of_speed)
         return
     z = dynamics.zonal
-    while _next_step(W):
+    while _next_step(W, np.inf):
         _move(W, z[0], z[1], z[2], z[3], z[4], z[5], z[6], z[7])
         _transition(W)
         _spread(W, q)
@@ -664,7 +461,7 @@ def transit_lanes(W, dynamics):
             _accumulate(W)
         return
     z = dynamics.zonal
-    while _next_step(W):
+    while _next_step(W, np.inf):
         _move(W, z[0], z[1], z[2], z[3], z[4], z[5], z[6], z[7])
         _transition(W)
         _accumulate(W)
