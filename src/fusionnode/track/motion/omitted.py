@@ -49,9 +49,8 @@ def gravity_psd(degree: int, radius_m: F64) -> F64:
 
 def table(degree: int) -> F64:
     """`gravity_psd` as logarithms, by heights above RADIUS from 100 km on, for `add_omitted`, shape (n,)."""
-    heights = _FIRST_M + _SPACING_M * np.arange(_ROWS)
-    out: F64 = np.log(gravity_psd(degree, np.asarray(RADIUS + heights, np.float64)))
-    return out
+    heights: F64 = _FIRST_M + _SPACING_M * np.arange(_ROWS, dtype=np.float64)
+    return np.log(gravity_psd(degree, RADIUS + heights))
 
 
 @kernel
