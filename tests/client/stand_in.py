@@ -9,7 +9,7 @@ import zmq
 from zmq.utils import z85
 
 from fusionnode.core import compact
-from fusionnode.release.publisher import Cache, _joined
+from fusionnode.release.cache import Cache, joined
 
 
 class StandIn(threading.Thread):
@@ -144,7 +144,7 @@ class StandIn(threading.Thread):
         body |= {"count": len(payloads), "next": last + 1 if last < end else None, "nextEpoch": None}
         if last == newest and at < len(self._epochs):
             body["nextEpoch"] = self._epochs[at]
-        self._reply(route, body, list(_joined(payloads)))
+        self._reply(route, body, list(joined(payloads)))
 
     def _pace(self):
         for request_id, one in self._paced.items():
