@@ -100,3 +100,13 @@ def test_a_file_that_is_cut_off_is_told(c_reader, tmp_path):
         (tmp_path / "cut").write_bytes(data[:n])
         command = [c_reader, tmp_path / "cut"]
         assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode in (0, 1)
+
+
+def test_the_document_names_all_that_the_schema_does():
+    text = (EXAMPLES.parent / "WIRE.md").read_text(encoding="utf-8")
+    prefixes = ("TYPE_", "ERROR_", "FEATURE_", "REASON_", "EVENT_")
+    words = [value for name, value in vars(schema).items() if name.startswith(prefixes)]
+    words += [*schema.CUE_STATES, *schema.STATUSES, *schema.ReleasedState.__annotations__]
+    words += [*decode._REPLIES[schema.TYPE_HELLO], *decode._REPLIES[schema.TYPE_HISTORY]]
+    words += [*decode._REPLIES[schema.TYPE_PACED], *decode._REPLIES[schema.TYPE_CUE_REPLY]]
+    assert [word for word in words if f"`{word}`" not in text] == []
