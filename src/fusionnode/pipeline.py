@@ -122,7 +122,6 @@ class Pipeline:
             config, orientation, known, self._object, self.outcomes, stream_epoch=stream_epoch, key=offset_key
         )
         self._published: set[int] = set()
-        self.groups: tuple[Any, ...] = ()
         self._heartbeat_ns = round(config.publish.heartbeat_s * SECOND_NS)
         self._sensor_state_ns = round(config.publish.sensor_state_s * SECOND_NS)
         self._next_heartbeat_ns = 0
