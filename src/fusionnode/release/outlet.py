@@ -95,7 +95,9 @@ class Outlet:
         sign: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self.digest = StreamDigest()
-        """Over every message ever handed to `send`, delivered or not: what a replay has to reproduce."""
+        """Over every message of the node's own stream handed to `send`: what a replay has to reproduce."""
+        self.handed = 0
+        """Messages ever handed to `send`."""
         self.dropped = 0
         """Messages that never reached the publisher."""
         self.restarts = 0
@@ -172,7 +174,9 @@ class Outlet:
             for topic, payload in batch:
                 self._cache.apply(topic, payload)
         self.dropped += dropped
-        self.digest.update(messages)  # last: the subscribers need not wait for it
+        self.handed += len(messages)
+        if self._group is None:  # a group's stream has its own
+            self.digest.update(messages)  # last: the subscribers need not wait for it
         return dropped
 
     def set_policy(self, digest: str) -> None:

@@ -124,11 +124,10 @@ class Outlets:
             outlet.set_policy(settings.policy)
 
     def report(self) -> dict[str, dict[str, object]]:
-        """By group: what was handed over, and the publisher's own counts once it has ended."""
+        """By group: how many messages were handed over, and the publisher's own counts once it has ended."""
         return {
             name: {
-                "published": outlet.digest.messages,
-                "sha256": outlet.digest.hexdigest(),
+                "handed_over": outlet.handed,
                 "dropped": outlet.dropped,
                 "restarts": outlet.restarts,
                 **outlet.report,

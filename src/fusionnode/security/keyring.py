@@ -28,7 +28,7 @@ OFFSET = "offset"
 _ALLOWED = "allowed"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _Z85_KEY = re.compile(rb"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
-_HEX_KEY = re.compile(rb"[0-9a-f]{64}")
+_HEX_KEY = re.compile(rb"[0-9a-fA-F]{64}")
 _LONGEST = 256  # bytes; no key file is longer
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
