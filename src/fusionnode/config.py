@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from difflib import get_close_matches
 from ipaddress import ip_address
-from math import radians
+from math import radians, sqrt
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -85,6 +85,9 @@ class Sensor(_Model):
     (az/el) or right ascension (RA/Dec); its sigmas are on the sky. ``participants`` are the names under which tracking
     data messages know the sensor, besides its own. ``wander`` is noise on top of the sigmas that is not white: its
     size, and the time over which it stays alike (a servo's lag; first-order Gauss-Markov).
+    Where it is estimated, wander and sigmas are ``pull_in_factor`` times as large when the sensor begins to follow an
+    object, which dies away over ``pull_in_s``.
+    ``bias_correlation_s`` is the time over which what is left of the biases stays alike; unless given, for ever.
 
     ``refraction``: ``removed`` by the sensor; ``included`` in its elevations and ranges; ``stellar``: right ascension
     and declination are relative to stars, so that only what differs for a near target is left in. Where no range is
@@ -119,10 +122,13 @@ class Sensor(_Model):
     lat_wander_deg: NonNegative = 0.0
     range_rate_wander_m_s: NonNegative = 0.0
     wander_s: Seconds = 5.0
+    pull_in_factor: Annotated[float, Field(ge=1, le=100)] = 1.0
+    pull_in_s: Seconds = 5.0
     range_bias_sigma_m: NonNegative = 0.0
     lon_bias_sigma_deg: NonNegative = 0.0
     lat_bias_sigma_deg: NonNegative = 0.0
     range_rate_bias_sigma_m_s: NonNegative = 0.0
+    bias_correlation_s: Seconds | None = None
     use_range_rate: bool = True
     range_convention: Literal["one_way", "round_trip"] = "one_way"
     time_tag: Literal["bounce", "receive"] = "bounce"
@@ -177,6 +183,20 @@ class Sensor(_Model):
             radians(self.lat_bias_sigma_deg),
             self.range_rate_bias_sigma_m_s,
         )
+
+    def errors(
+        self, kinds: int, estimated: bool
+    ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[bool, ...]]:
+        """Sigmas (SI), correlation times (s) and whether they are estimated, of the errors that a filter carries beside
+        the state: the biases left, and as a second kind what wanders; four channels each.
+        """
+        forever = self.bias_correlation_s is None
+        bias_s = float("inf") if self.bias_correlation_s is None else self.bias_correlation_s
+        sigmas, times, free = [*self.bias_sigmas()], [bias_s] * 4, [estimated and not forever] * 4
+        if kinds > 1:
+            sigmas += [sqrt(v) for v in self.wander()]
+            times, free = times + [self.wander_s] * 4, free + [estimated] * 4
+        return tuple(sigmas), tuple(times), tuple(free)
 
 
 class SerialLink(_Model):
@@ -234,13 +254,15 @@ class Tracking(_Model):
     the cost). ``modes``: one model of motion, or two that interact: quiet, with ``accel_noise_psd_m2_s3``, and
     manoeuvring, with ``manoeuvre_psd_m2_s3``; an object stays in each for its ``mean_s`` on average.
     ``consider_biases``: what is left of the sensors' biases (their ``bias_sigma`` keys) is part of every covariance,
-    and is not averaged away.
+    and is not averaged away. ``estimate_errors``, with it: errors that change, which are biases with a
+    ``bias_correlation_s`` and ``wander``, are estimated beside each track's state, sensor by sensor.
     """
 
     engine: Literal["numba", "filterpy"] = "numba"
     filter: Literal["ekf", "ukf"] = "ekf"
     modes: Literal["single", "imm"] = "single"
     consider_biases: bool = False
+    estimate_errors: bool = False
     hold_back_s: SecondsOrZero = 0.25
     transit_s: SecondsOrZero = 1.0
     late_age_s: Annotated[float, Field(ge=0, le=3600.0, allow_inf_nan=False)] = 60.0
@@ -304,6 +326,17 @@ class Tracking(_Model):
         if self.association == "jpda" and (self.modes == "imm" or self.consider_biases):
             raise ValueError("association = 'jpda' does not go with modes = 'imm' or consider_biases")
         return self
+
+    @model_validator(mode="after")
+    def _errors_stand_beside_biases(self) -> Tracking:
+        if self.estimate_errors and not self.consider_biases:
+            raise ValueError("estimate_errors needs consider_biases = true")
+        return self
+
+    @property
+    def error_kinds(self) -> int:
+        """Kinds of errors of sensors that a filter carries beside the state: biases, and what wanders."""
+        return int(self.consider_biases) + int(self.estimate_errors)
 
     @model_validator(mode="after")
     def _estimates_need_forces(self) -> Tracking:

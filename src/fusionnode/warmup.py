@@ -67,7 +67,8 @@ def compile_kernels(tracking: Tracking | None = None) -> None:
     orientation = EarthOrientation()
     _rehearse(config, orientation)
     if tracking is not None and type(make_engine(tracking)) is not type(make_engine(config.tracking)):
-        wanted = {key: getattr(tracking, key) for key in ("engine", "filter", "modes", "consider_biases")}
+        keys = ("engine", "filter", "modes", "consider_biases", "estimate_errors")
+        wanted = {key: getattr(tracking, key) for key in keys}
         plain = config.tracking.model_copy(update={"association": "gnn", **wanted})
         _rehearse(config.model_copy(update={"tracking": plain}), orientation)
 

@@ -1,4 +1,4 @@
-"""Considered biases: against an augmented filterpy filter, and against truth."""
+"""Errors of sensors beside the state: against an augmented filterpy filter, and against truth."""
 
 from __future__ import annotations
 
@@ -17,87 +17,165 @@ from fusionnode.track.association import associate
 from fusionnode.track.filtering import consider
 from fusionnode.track.filtering.engine_filterpy import noise, observe, second_order, step
 from fusionnode.track.filtering.engine_variants import ConsideringEngine, kept_beside, make_engine
+from fusionnode.track.filtering.errors import Errors
 from fusionnode.track.filtering.sensing import COLUMNS
 from fusionnode.track.tracker import Tracker
 
 OVERHEAD = circular(800e3, 60.0, -3.0)
 BIASES = np.array([[50.0, 2e-4, 1e-4, 0.3], [10.0, 0.0, 3e-4, 0.0], [0.0, 0.0, 0.0, 0.0]])
 SIGMA = (20.0, 1e-4, 0.5)
+ONE = consider.kept(1)
+FOREVER = np.full((3, 4), np.inf)
+NONE_FREE = np.zeros((3, 4), np.bool_)
 
 
-def filterpys(records: StructArray, x: np.ndarray, P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The state with the biases of three sensors beside it, whose rows of the gain are set to zero."""
-    joint = KalmanFilter(dim_x=18, dim_z=4)
-    joint.x = np.concatenate([x, np.zeros(12)])
-    joint.P = np.zeros((18, 18))
+def errors_like(sigma: np.ndarray, times_s: np.ndarray, free: np.ndarray, start: float = 1.0) -> Errors:
+    """Of sensors that pull in once in 100 s."""
+    n = len(sigma)
+    return Errors(sigma, times_s, free, np.full(n, start), np.full(n, 5.0), np.full(n, 100.0))
+
+
+def filterpys(
+    records: StructArray,
+    x: np.ndarray,
+    P: np.ndarray,
+    sigma: np.ndarray,
+    times_s: np.ndarray,
+    free: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The state with the errors of three sensors beside it, (3, errors of one); rows of the gain of those that are not
+    free are set to zero.
+    """
+    own = sigma.shape[1]
+    size = 6 + 3 * own
+    joint = KalmanFilter(dim_x=size, dim_z=4)
+    joint.x = np.concatenate([x, np.zeros(3 * own)])
+    joint.P = np.zeros((size, size))
     joint.P[:6, :6] = P
-    joint.P[6:, 6:] = np.diag(BIASES.reshape(12) ** 2)
+    joint.P[6:, 6:] = np.diag(sigma.reshape(-1) ** 2)
     t = 0
     for m in records:
-        F, Q = np.eye(18), np.zeros((18, 18))
+        F, Q = np.eye(size), np.zeros((size, size))
         dt = (int(m["t_meas_ns"]) - t) * 1e-9
         t = int(m["t_meas_ns"])
         if dt:
             x_next, F[:6, :6] = step(joint.x[:6], dt, GRAVITY.zonal)
             Q[:6, :6] = noise(dt, RULES.psd)
+            keeps = np.exp(-dt / times_s.reshape(-1))
+            F[6:, 6:] = np.diag(keeps)
+            Q[6:, 6:] = np.diag((1.0 - keeps**2) * sigma.reshape(-1) ** 2)
             joint.predict(F=F, Q=Q)
             joint.x[:6] = x_next
         at = joint.x[:6].copy()
         h, H6 = observe(at, m)
-        H = np.zeros((4, 18))
+        H = np.zeros((4, size))
         H[:, :6] = H6
-        H[:, 6 + 4 * m["sensor"] : 10 + 4 * m["sensor"]] = np.eye(4)
+        H[:, 6 + own * m["sensor"] : 6 + own * (m["sensor"] + 1)] = np.tile(np.eye(4), own // 4)
         R = m["var"] + second_order(at, joint.P[:6, :6], m)
         y = np.array([m["range_m"], 0.0, 0.0, m["range_rate_m_s"]]) - h
         for c in range(4):
             joint.H, joint.R = H[c : c + 1], R[c]
             S = joint.H @ joint.P @ joint.H.T + joint.R
             K = joint.P @ joint.H.T / S
-            K[6:] = 0.0
-            innovation = y[c] - H6[c] @ (joint.x[:6] - at)
+            K[6:][~free.reshape(-1)] = 0.0
+            innovation = y[c] - H6[c] @ (joint.x[:6] - at) - H[c, 6:] @ joint.x[6:]
             joint.x = joint.x + K[:, 0] * innovation
-            A = np.eye(18) - K @ joint.H
+            A = np.eye(size) - K @ joint.H
             joint.P = A @ joint.P @ A.T + K @ K.T * joint.R
-    return joint.x[:6], joint.P
+    return joint.x, joint.P
 
 
-def test_our_considering_filter_is_the_augmented_one_with_part_of_its_gain_set_to_zero() -> None:
+def as_kernels_see(records: StructArray) -> associate.Measurements:
+    n = len(records)
+    return associate.Measurements(
+        records.view(np.float64).reshape(n, COLUMNS), records["t_meas_ns"].copy(),
+        records["sensor"].copy(), records["channels"].copy(),
+    )  # fmt: skip
+
+
+DRIFTS = np.array(
+    [[0.0, 0.0, 0.0, 0.2, 30.0, 3e-4, 2e-4, 0.0], [15.0, 1e-4, 1e-4, 0.0, 40.0, 0.0, 0.0, 0.4], [0.0] * 8]
+)
+DRIFT_S = np.array([[900.0] * 4 + [7.0] * 4, [np.inf] * 4 + [12.0] * 4, [5.0] * 8])
+DRIFTS_FREE = np.array([[True] * 8, [False] * 4 + [True] * 4, [True] * 8])
+
+
+@pytest.mark.parametrize(
+    ("sigma", "times_s", "free"),
+    [
+        (BIASES, FOREVER, NONE_FREE),
+        (BIASES, np.full((3, 4), 20.0), NONE_FREE),
+        (BIASES, np.full((3, 4), 20.0), ~NONE_FREE),
+        (DRIFTS, DRIFT_S, DRIFTS_FREE),
+    ],
+    ids=["considered for ever", "considered", "estimated", "both"],
+)
+def test_ours_is_the_augmented_filter_with_part_of_its_gain_set_to_zero(
+    sigma: np.ndarray, times_s: np.ndarray, free: np.ndarray
+) -> None:
     times = np.arange(0.0, 40.0, 2.0)
     truth = ephemeris(OVERHEAD, times)
     rng = np.random.default_rng(1)
     records = in_order(*(measure(truth, times, rng, sensor=s, sigma=SIGMA) for s in range(3)))
     P = np.diag([100.0**2] * 3 + [1.0] * 3)
     start = OVERHEAD + rng.multivariate_normal(np.zeros(6), P)
-    want_x, want_P = filterpys(records, start, P)
-    tracks = picture.make_picture(1, consider.BESIDE)
+    want_x, want_P = filterpys(records, start, P, sigma, times_s, free)
+    own = sigma.shape[1]
+    kept = consider.kept(own // 4)
+    tracks = picture.make_picture(1, kept)
     tracks.high[0], tracks.active[0], tracks.x[0], tracks.P[0] = 1, True, start, P.reshape(36)
-    room = associate.make_room(1, 1, consider.BESIDE)
-    n = len(records)
-    ms = associate.Measurements(
-        records.view(np.float64).reshape(n, COLUMNS),
-        records["t_meas_ns"].copy(),
-        records["sensor"].copy(),
-        records["channels"].copy(),
-    )
-    rules = RULES._replace(consider=BIASES, gates=np.full(5, np.inf), may_drop=False)
+    room = associate.make_room(1, 1, kept)
+    ms = as_kernels_see(records)
+    rules = RULES._replace(errors=errors_like(sigma, times_s, free), gates=np.full(5, np.inf), may_drop=False)
     engine = ConsideringEngine()
-    for row in range(n):
+    for row in range(len(records)):
         room.rows[0] = row
         engine.try_pairs(tracks, ms, 1, rules, room)
         tracks.x[0], tracks.P[0] = room.trials.x[0], room.trials.P[0]
         tracks.beside[0], tracks.epoch[0] = room.trials.beside[0], ms.t[row]
         assert sound(tracks.P[0])
-    sigma = np.sqrt(np.diag(want_P))
-    np.testing.assert_allclose((tracks.x[0] - want_x) / sigma[:6], 0.0, atol=1e-5)
+    spread = np.sqrt(np.diag(want_P)[:6])
+    np.testing.assert_allclose((tracks.x[0] - want_x[:6]) / spread, 0.0, atol=1e-5)
     np.testing.assert_allclose(tracks.P[0, ::7], np.diag(want_P)[:6], rtol=1e-6)
-    sensors = tracks.beside[0, 6:10].astype(int) - 1
-    cross = tracks.beside[0, 10:].reshape(4, 6, 4)
-    for k, sensor in enumerate(sensors):
-        if sensor >= 0:
-            want = want_P[:6, 6 + 4 * sensor : 10 + 4 * sensor]
-            np.testing.assert_allclose(
-                cross[k] * BIASES[sensor] / sigma[:6, None], want / sigma[:6, None], atol=1e-5 * BIASES.max()
-            )
+    for sensor in range(3):
+        errors = engine.errors(tracks, 0, sensor, rules)
+        rows = 6 + own * sensor + np.arange(own).reshape(-1, 4)
+        size = np.maximum(sigma[sensor].reshape(-1, 4).max(axis=0), 1e-12)
+        np.testing.assert_allclose(errors.mean / size, want_x[rows].sum(axis=0) / size, atol=1e-5)
+        cross = sum(want_P[:6, r] for r in rows)
+        np.testing.assert_allclose(
+            errors.cross / size / spread[:, None], cross / size / spread[:, None], atol=1e-5
+        )
+        square = sum(want_P[np.ix_(r, s)] for r in rows for s in rows)
+        np.testing.assert_allclose(
+            errors.own / np.outer(size, size), square / np.outer(size, size), atol=1e-5
+        )
+
+
+def test_a_sensor_that_three_others_followed_is_remembered_and_the_fifth_is_forgotten() -> None:
+    times = np.arange(0.0, 10.0, 2.0)
+    truth = ephemeris(OVERHEAD, times)
+    rng = np.random.default_rng(1)
+    records = np.concatenate([measure(truth[k : k + 1], times[k : k + 1], rng, sensor=k) for k in range(5)])
+    sigma = np.full((6, 4), [50.0, 2e-4, 2e-4, 0.3])
+    tracks = picture.make_picture(1, ONE)
+    tracks.high[0], tracks.active[0], tracks.x[0] = 1, True, OVERHEAD
+    tracks.P[0] = np.diag([100.0**2] * 3 + [1.0] * 3).reshape(36)
+    room = associate.make_room(1, 1, ONE)
+    rules = RULES._replace(
+        errors=errors_like(sigma, np.full((6, 4), 1e5), np.ones((6, 4), np.bool_)),
+        gates=np.full(5, np.inf), may_drop=False,
+    )  # fmt: skip
+    engine = ConsideringEngine()
+    known = []
+    for row in range(5):
+        room.rows[0] = row
+        engine.try_pairs(tracks, as_kernels_see(records), 1, rules, room)
+        tracks.x[0], tracks.P[0] = room.trials.x[0], room.trials.P[0]
+        tracks.beside[0], tracks.epoch[0] = room.trials.beside[0], records["t_meas_ns"][row]
+        known.append([abs(engine.errors(tracks, 0, s, rules).mean).max() > 0.0 for s in range(6)])
+    assert known[3] == [True] * 4 + [False] * 2
+    assert known[4] == [False] + [True] * 4 + [False]
 
 
 def nees_of_runs(considered: bool, runs: int = 20) -> np.ndarray:
@@ -143,18 +221,17 @@ def test_a_biased_radar_is_believed_as_much_as_it_deserves() -> None:
 
 def test_the_covariance_stays_above_the_bias_however_much_is_measured() -> None:
     config = station("consider_biases = true")
-    assert kept_beside(config.tracking) == consider.BESIDE
+    assert kept_beside(config.tracking) == ONE
     assert isinstance(make_engine(config.tracking), ConsideringEngine)
-    tracks = picture.make_picture(1, consider.BESIDE)
+    tracks = picture.make_picture(1, ONE)
     tracks.high[0], tracks.active[0], tracks.x[0] = 1, True, OVERHEAD
     tracks.P[0] = np.diag([1e6] * 3 + [1e2] * 3).reshape(36)
     record = measure(OVERHEAD[None], np.zeros(1), np.random.default_rng(1), sigma=(5.0, 1e-5, 0.1))
-    ms = associate.Measurements(
-        record.view(np.float64).reshape(1, COLUMNS), record["t_meas_ns"].copy(),
-        record["sensor"].copy(), record["channels"].copy(),
-    )  # fmt: skip
-    rules = RULES._replace(consider=BIASES, gates=np.full(5, np.inf), may_drop=False)
-    room = associate.make_room(1, 1, consider.BESIDE)
+    ms = as_kernels_see(record)
+    rules = RULES._replace(
+        errors=errors_like(BIASES, FOREVER, NONE_FREE), gates=np.full(5, np.inf), may_drop=False
+    )
+    room = associate.make_room(1, 1, ONE)
     engine = ConsideringEngine()
     for _ in range(2_000):
         engine.try_pairs(tracks, ms, 1, rules, room)
@@ -168,7 +245,7 @@ def test_the_covariance_stays_above_the_bias_however_much_is_measured() -> None:
 
 
 def test_a_state_set_by_someone_else_knows_no_biases() -> None:
-    tracks = picture.make_picture(1, consider.BESIDE)
+    tracks = picture.make_picture(1, ONE)
     tracks.x[0], tracks.P[0] = OVERHEAD, np.diag([1e4] * 3 + [1.0] * 3).reshape(36)
     tracks.beside[0] = 1.0  # of another state
     tracks.epoch[0] = 0

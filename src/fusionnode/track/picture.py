@@ -15,6 +15,7 @@ from fusionnode.config import Config
 from fusionnode.core.kernels import inlined, kernel
 from fusionnode.core.types import MAX_SENSORS, TRACK_STATE, Status, StructArray
 from fusionnode.track.association.looks import LEARNT, Looks, make_looks
+from fusionnode.track.filtering.errors import Errors, make_errors
 from fusionnode.track.filtering.noise import hear, noise_memory
 from fusionnode.track.motion.coefficients import COLUMNS
 from fusionnode.track.motion.dynamics import Dynamics
@@ -87,9 +88,7 @@ class Rules(NamedTuple):
     life_s: float
     manoeuvre_psd: float  # m^2/s^3, of the second mode (see modes)
     sojourn_s: npt.NDArray[np.float64]  # (2,) mean stay in the quiet and in the manoeuvring mode
-    consider: npt.NDArray[
-        np.float64
-    ]  # (sensors, 4) sigmas of the biases left in range, lon, lat, range rate; SI
+    errors: Errors  # of sensors, carried beside the state
 
 
 def make_picture(capacity: int, beside: int = 0) -> Picture:
@@ -133,6 +132,8 @@ def make_rules(config: Config, model: Dynamics) -> Rules:
     """The kernels' view of ``config``; sensors in the order they stand there."""
     t = config.tracking
     wander = np.array([s.wander() for s in config.sensor.values()])
+    if t.estimate_errors:
+        wander[:] = 0.0  # what is estimated is no noise
     revisit = np.array([s.revisit_s for s in config.sensor.values()])
     return Rules(
         model=model,
@@ -160,7 +161,7 @@ def make_rules(config: Config, model: Dynamics) -> Rules:
         life_s=t.existence_life_s,
         manoeuvre_psd=t.manoeuvre_psd_m2_s3,
         sojourn_s=np.array([t.quiet_mean_s, t.manoeuvre_mean_s]),
-        consider=np.array([s.bias_sigmas() for s in config.sensor.values()]),
+        errors=make_errors(config.sensor.values(), t.error_kinds, t.estimate_errors),
     )
 
 

@@ -35,9 +35,10 @@ class Sighting(NamedTuple):
     unseen_ns: int  # since the newest measurement that the track used
     x: F64  # (6,) predicted state, m, m/s, GCRF
     P: F64  # (6, 6) its covariance
-    y: F64  # (4,) measured minus predicted: m, rad on the sky, rad, m/s; 0 where a channel is absent
+    y: F64  # (4,) measured minus predicted, the sensor's errors as they are estimated included: m, rad on the sky,
+    # rad, m/s; 0 where a channel is absent
     H: F64  # (4, 6) Jacobian of the measurement
-    S: F64  # (4, 4) covariance of y: H P H' + R, second-order terms included
+    S: F64  # (4, 4) covariance of y: H P H' + R, second-order terms and the sensor's errors included
     present: npt.NDArray[np.bool_]  # (4,) channels there are
     nis: float  # y' S^-1 y over the channels there are
     dof: int
@@ -67,12 +68,17 @@ def sight(
             shaped = np.zeros(8)
             noise_of(picture, slot, z, t_ns, int(measurement["sensor"][0]), rules, shaped)
             W.reshape(ROWS, LANES)[VAR // LANES : VAR // LANES + 4, 0] = shaped[:4]
+        errors = engine.errors(alone, 0, int(measurement["sensor"][0]), rules)
+        W.reshape(ROWS, LANES)[VAR // LANES : VAR // LANES + 4, 0] *= errors.loud
         noise_lanes(W)
         linearise_lanes(W)
         rows = W.reshape(ROWS, LANES)[:, 0]
         y = np.where(present, rows[Y // LANES : Y // LANES + 4], 0.0)
         jacobian = rows[H // LANES : H // LANES + 24].reshape(4, 6).copy()
-        S = jacobian @ covariance @ jacobian.T + np.diag(rows[NOISE // LANES : NOISE // LANES + 4])
+        y = y - np.where(present, errors.mean, 0.0)
+        both = jacobian @ errors.cross
+        S = jacobian @ covariance @ jacobian.T + both + both.T + errors.own
+        S += np.diag(rows[NOISE // LANES : NOISE // LANES + 4])
         there = S[np.ix_(present, present)]
         out.append(
             Sighting(

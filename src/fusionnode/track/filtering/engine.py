@@ -5,7 +5,7 @@ An engine tries pairs, settles plain scans as fast as it can, and predicts. All 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,20 @@ from fusionnode.track.filtering.filter import predict_slots, try_pairs
 from fusionnode.track.filtering.noise import shape_noise
 from fusionnode.track.lanes import TALLY, workspace
 from fusionnode.track.picture import Picture, Rules
+
+
+class SensorErrors(NamedTuple):
+    """What a track expects of the errors of a sensor that it carries beside its state."""
+
+    mean: npt.NDArray[np.float64]  # (4,) by channel: m, rad, rad, m/s
+    cross: npt.NDArray[np.float64]  # (6, 4) covariance of the state with them
+    own: npt.NDArray[np.float64]  # (4, 4) and their own
+    loud: float  # the factor on the variances of its noise
+
+
+def no_errors() -> SensorErrors:
+    """Of a filter that knows of none."""
+    return SensorErrors(np.zeros(4), np.zeros((6, 4)), np.zeros((4, 4)), 1.0)
 
 
 class Engine(Protocol):
@@ -45,6 +59,10 @@ class Engine(Protocol):
 
     def begin(self, picture: Picture, slot: int, used: StructArray, rules: Rules) -> None:
         """The track in ``slot`` was just set to an orbit fitted to MEASUREMENT[n] ``used``."""
+        ...
+
+    def errors(self, picture: Picture, slot: int, sensor: int, rules: Rules) -> SensorErrors:
+        """What the track in ``slot``, at its epoch, expects of the errors of ``sensor`` (index)."""
         ...
 
     def mended(self) -> dict[str, int]:
@@ -88,6 +106,10 @@ class NumbaEngine:
 
     def begin(self, picture: Picture, slot: int, used: StructArray, rules: Rules) -> None:
         """Nothing is to be done."""
+
+    def errors(self, picture: Picture, slot: int, sensor: int, rules: Rules) -> SensorErrors:
+        """None are known."""
+        return no_errors()
 
     def mended(self) -> dict[str, int]:
         """See `Engine.mended`."""

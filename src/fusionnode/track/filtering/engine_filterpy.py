@@ -17,6 +17,7 @@ from fusionnode.core.types import MEASUREMENT, Channel, StructArray
 from fusionnode.track.association.associate import Log, Measurements, Room
 from fusionnode.track.association.coarse import refresh_coarse
 from fusionnode.track.association.settle import Settled
+from fusionnode.track.filtering.engine import SensorErrors, no_errors
 from fusionnode.track.filtering.filter import BENT, MOST_ITERATIONS, predict_slots
 from fusionnode.track.filtering.sensing import LIGHT_M_S
 from fusionnode.track.lanes import workspace
@@ -239,6 +240,10 @@ class FilterpyEngine:
 
     def begin(self, picture: Picture, slot: int, used: StructArray, rules: Rules) -> None:
         """Nothing is to be done."""
+
+    def errors(self, picture: Picture, slot: int, sensor: int, rules: Rules) -> SensorErrors:
+        """None are known."""
+        return no_errors()
 
     def mended(self) -> dict[str, int]:
         """See `Engine.mended`."""

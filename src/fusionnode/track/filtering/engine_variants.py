@@ -13,7 +13,7 @@ from fusionnode.core.types import StructArray
 from fusionnode.track.association.associate import Log, Measurements, Room
 from fusionnode.track.association.settle import Settled
 from fusionnode.track.filtering import consider, modes
-from fusionnode.track.filtering.engine import Engine, NumbaEngine
+from fusionnode.track.filtering.engine import Engine, NumbaEngine, SensorErrors
 from fusionnode.track.filtering.engine_filterpy import FilterpyEngine
 from fusionnode.track.filtering.modes import predict_slots_in_modes, try_pairs_in_modes
 from fusionnode.track.filtering.noise import shape_noise
@@ -78,7 +78,7 @@ class ModesEngine(_General):
 
 
 class ConsideringEngine(_General):
-    """Biases considered, not estimated (see `consider`)."""
+    """Errors of sensors beside the state: biases considered, errors that change estimated (see `consider`)."""
 
     def try_pairs(self, picture: Picture, ms: Measurements, n: int, rules: Rules, room: Room) -> None:
         """See `Engine.try_pairs`."""
@@ -86,15 +86,15 @@ class ConsideringEngine(_General):
             shape_noise(picture, ms, rules, room, n)
         consider.try_pairs_considering(
             self._w, n, room.slots, room.rows, picture.x, picture.P, picture.beside, picture.epoch,
-            ms.z, ms.t, ms.sensor, ms.channels, rules.model, rules.psd, rules.consider,
-            rules.gates, rules.may_drop, room.trials,
+            ms.z, ms.t, ms.sensor, ms.channels, rules.model, rules.psd,
+            rules.errors, rules.gates, rules.may_drop, room.trials,
         )  # fmt: skip
 
     def predict(self, picture: Picture, slots: npt.NDArray[np.int64], to_ns: int, rules: Rules) -> None:
         """See `Engine.predict`."""
         consider.predict_slots_considering(
             self._w, slots, len(slots), to_ns, picture.x, picture.P, picture.beside, picture.epoch,
-            rules.model, rules.psd,
+            rules.model, rules.psd, rules.errors,
         )  # fmt: skip
 
     def begin(self, picture: Picture, slot: int, used: StructArray, rules: Rules) -> None:
@@ -102,16 +102,23 @@ class ConsideringEngine(_General):
         n = len(used)
         consider.begin(
             self._w, np.ascontiguousarray(used).view(np.float64).reshape(n, COLUMNS),
-            used["t_meas_ns"].copy(), used["channels"].copy(), used["sensor"].copy(), n, rules.consider,
+            used["t_meas_ns"].copy(), used["channels"].copy(), used["sensor"].copy(), n, rules.errors,
             rules.model, picture.x[slot], picture.P[slot], picture.beside[slot],
         )  # fmt: skip
+
+    def errors(self, picture: Picture, slot: int, sensor: int, rules: Rules) -> SensorErrors:
+        """See `Engine.errors`."""
+        at = int(picture.epoch[slot])
+        return SensorErrors(
+            *consider.errors_of(picture.beside[slot], picture.x[slot], sensor, at, rules.errors)
+        )
 
 
 def kept_beside(tracking: Tracking) -> int:
     """How many numbers a track keeps beside x and P for what ``tracking`` asks for."""
     if tracking.modes == "imm":
         return modes.BESIDE
-    return consider.BESIDE if tracking.consider_biases else 0
+    return consider.kept(tracking.error_kinds) if tracking.error_kinds else 0
 
 
 def make_engine(tracking: Tracking) -> Engine:

@@ -68,6 +68,9 @@ class Trials(NamedTuple):
     noise: npt.NDArray[np.float64]  # (n, 8) taken: variances for the gate, and what an update adds to them
     y: npt.NDArray[np.float64]  # (n, 4) innovations
     spread: npt.NDArray[np.float64]  # (n, 4) their variances but for the noise: h P h' and the bend of h
+    driven: npt.NDArray[
+        np.float64
+    ]  # (n, 4) of the spread: what wandered since, as noisy as the sensor is just now
     beside: npt.NDArray[np.float64]  # (n, B) what the track keeps beside x and P afterwards (Picture.beside)
 
 
@@ -82,6 +85,7 @@ def make_trials(n: int, beside: int = 0) -> Trials:
         np.zeros((n, PRIOR)),
         np.zeros(n, np.bool_),
         np.zeros((n, 8)),
+        np.zeros((n, 4)),
         np.zeros((n, 4)),
         np.zeros((n, 4)),
         np.zeros((n, beside)),

@@ -12,7 +12,9 @@ So an update takes that variance, while the gate, which asks how far a single de
 *It is not the configured one.* Signal strength, and so noise, changes from pass to pass by factors. Per track and
 sensor, each channel's innovations are held against their covariance, and a factor on the variance follows them: a
 stochastic approximation in its logarithm (Robbins and Monro, Annals of Mathematical Statistics 22, 1951), with
-innovations clipped (Huber), so that the bulk of the detections decides and not the wild ones.
+innovations clipped (Huber), so that the bulk of the detections decides and not the wild ones. Where the wander is
+estimated beside the state (see `consider`), what drives it has the same factor. Each pass begins from the configured
+sigmas.
 """
 
 from __future__ import annotations
@@ -59,12 +61,13 @@ def noise_of(picture, slot, z, t_ns, sensor, rules, out):
     """
     k = _heard(picture, slot, sensor)
     grown = 0.0
+    followed = k >= 0 and t_ns - picture.heard_ns[slot, k] <= PASS_NS
     if k >= 0 and rules.wander_s[sensor] > 0.0:
         since = abs(t_ns - picture.heard_ns[slot, k]) * 1e-9
         half = max(0.5 * since / rules.wander_s[sensor], 1e-6)
         grown = 1.0 / np.tanh(half) - 1.0
     for c in range(4):
-        scale = np.exp(picture.log_noise[slot, k, c]) if k >= 0 else 1.0
+        scale = np.exp(picture.log_noise[slot, k, c]) if followed else 1.0
         out[c] = scale * z[_VAR + c]
         out[4 + c] = scale * rules.wander[sensor, c] * grown
 
@@ -93,6 +96,8 @@ def hear(picture, slot, t_ns, sensor):
             picture.log_noise[slot, k, c] = 0.0
     elif t_ns - picture.heard_ns[slot, k] > PASS_NS:
         picture.heard_n[slot, k] = 0
+        for c in range(4):
+            picture.log_noise[slot, k, c] = 0.0
     picture.heard_ns[slot, k] = t_ns
     picture.heard_n[slot, k] += 1
 
@@ -118,8 +123,8 @@ def learn(picture, slot, sensor, room, pair, rules):
         bit = _RANGE if c == 0 else (_RATE if c == 3 else _ANGLES)
         if not used & bit:
             continue
-        own = trials.noise[pair, c]
-        whole = own + trials.spread[pair, c]
+        own = trials.noise[pair, c] + trials.driven[pair, c]
+        whole = trials.noise[pair, c] + trials.spread[pair, c]
         ratio = min(trials.y[pair, c] ** 2 / whole, CLIP) / CLIPPED_MEAN
         moved = picture.log_noise[slot, k, c] + gain * (own / whole) * (ratio - 1.0)
         picture.log_noise[slot, k, c] = min(max(moved, -LARGEST_LOG), LARGEST_LOG)
