@@ -85,8 +85,8 @@ class Sensor(_Model):
     (az/el) or right ascension (RA/Dec); its sigmas are on the sky. ``participants`` are the names under which tracking
     data messages know the sensor, besides its own. ``wander`` is noise on top of the sigmas that is not white: its
     size, and the time over which it stays alike (a servo's lag; first-order Gauss-Markov).
-    Where it is estimated, wander and sigmas are ``pull_in_factor`` times as large when the sensor begins to follow an
-    object, which dies away over ``pull_in_s``.
+    Where it is estimated, it may be ``wander_smooth`` (second order, critically damped), and wander and sigmas are
+    ``pull_in_factor`` times as large when the sensor begins to follow an object, which dies away over ``pull_in_s``.
     ``bias_correlation_s`` is the time over which what is left of the biases stays alike; unless given, for ever.
 
     ``refraction``: ``removed`` by the sensor; ``included`` in its elevations and ranges; ``stellar``: right ascension
@@ -122,6 +122,7 @@ class Sensor(_Model):
     lat_wander_deg: NonNegative = 0.0
     range_rate_wander_m_s: NonNegative = 0.0
     wander_s: Seconds = 5.0
+    wander_smooth: bool = False
     pull_in_factor: Annotated[float, Field(ge=1, le=100)] = 1.0
     pull_in_s: Seconds = 5.0
     range_bias_sigma_m: NonNegative = 0.0
@@ -188,14 +189,15 @@ class Sensor(_Model):
         self, kinds: int, estimated: bool
     ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[bool, ...]]:
         """Sigmas (SI), correlation times (s) and whether they are estimated, of the errors that a filter carries beside
-        the state: the biases left, and as a second kind what wanders; four channels each.
+        the state: the biases left, and as further kinds what wanders and its rate; four channels each.
         """
         forever = self.bias_correlation_s is None
         bias_s = float("inf") if self.bias_correlation_s is None else self.bias_correlation_s
         sigmas, times, free = [*self.bias_sigmas()], [bias_s] * 4, [estimated and not forever] * 4
         if kinds > 1:
-            sigmas += [sqrt(v) for v in self.wander()]
-            times, free = times + [self.wander_s] * 4, free + [estimated] * 4
+            wander = [sqrt(v) for v in self.wander()]
+            sigmas += wander + [sigma if self.wander_smooth else 0.0 for sigma in wander]
+            times, free = times + [self.wander_s] * 8, free + [estimated] * 8
         return tuple(sigmas), tuple(times), tuple(free)
 
 
@@ -335,8 +337,8 @@ class Tracking(_Model):
 
     @property
     def error_kinds(self) -> int:
-        """Kinds of errors of sensors that a filter carries beside the state: biases, and what wanders."""
-        return int(self.consider_biases) + int(self.estimate_errors)
+        """Kinds of errors of sensors that a filter carries beside the state: biases, what wanders, and its rate."""
+        return int(self.consider_biases) + 2 * int(self.estimate_errors)
 
     @model_validator(mode="after")
     def _estimates_need_forces(self) -> Tracking:

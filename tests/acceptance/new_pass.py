@@ -4,12 +4,14 @@
 
 Three C-band radars and three objects in one feed. Two things are asked of each pass:
 
-- its first detections against the state held before it (a *new* pass: nobody saw the object for at least GAP_H hours);
-- every detection against the state held just before it, rejected ones included.
+- its first FIRST detections, all against the state held before the first of them (a *new* pass: nobody saw the object
+  for at least GAP_H hours);
+- every detection against the state held just before it, rejected ones included: the first FIRST of a new pass (*in
+  turn*), and all of a pass.
 
 The second says if the innovations of a pass agree with their covariance; the first, over all passes, if the
-covariance after hours without a sensor does. The first detections of one pass share one error of the orbit, so that
-a single pass says little about that: the median over passes does.
+covariance after hours without a sensor does. The first detections of one pass share one error of the orbit, and of the
+sensor that pulls in, so that a single pass says little about that: the median over passes does.
 
 Exits 0 if all that is asked of it holds. Needs the real data: $FUSIONNODE_DATA.
 """
@@ -206,8 +208,8 @@ def judge(title: str, passes: list[Pass], sensors: list[str], listed: bool = Fal
     new = [p for p in long if p.before and p.unseen_s >= GAP_H * 3600.0 and not p.far]
     good = True
     print(
-        f"  {'':22s} new passes | first detections: median |range| m, NIS ratio | "
-        "all passes: NIS ratio, in bounds"
+        f"  {'':22s} new passes | first detections: median |range| m, NIS ratio | in turn: NIS ratio, in bounds | "
+        "all passes: NIS ratio, in bounds | all detections: NIS ratio"
     )
     groups = [("all", lambda p: True)]
     groups += [
@@ -222,11 +224,14 @@ def judge(title: str, passes: list[Pass], sensors: list[str], listed: bool = Fal
         ranges = float(np.median([p.range_m for p in firsts]))
         first = float(np.median([p.first_ratio for p in firsts]))
         ratio = np.array([np.median(p.ratio) for p in judged])
-        inside = float(np.mean((ratio >= NIS_BOUNDS[0]) & (ratio <= NIS_BOUNDS[1])))
+        turn = np.array([np.median(p.ratio[:FIRST]) for p in firsts])
+        inside = share_inside(ratio)
         print(
             f"  {name:22s} {len(firsts):10d} | {ranges:8.0f}"
             f" (90 %: {np.percentile([p.range_m for p in firsts], 90):6.0f})"
-            f" {first:8.2f} | {np.median(ratio):8.2f} {inside:6.0%} of {len(judged)}"
+            f" {first:8.2f} | {np.median(turn):8.2f} {share_inside(turn):6.0%}"
+            f" | {np.median(ratio):8.2f} {inside:6.0%} of {len(judged)}"
+            f" | {np.median(np.concatenate([p.ratio for p in judged])):8.2f}"
         )
         if name == "all":
             good = ranges < MOST_RANGE_M and NIS_BOUNDS[0] <= first <= NIS_BOUNDS[1] and inside >= MOST_PASSES
@@ -252,6 +257,11 @@ def judge(title: str, passes: list[Pass], sensors: list[str], listed: bool = Fal
                 + (f", in the pass {np.median(p.ratio):6.2f}" if p.ratio else "")
             )
     return good and not any(lost.values()) and not swapped
+
+
+def share_inside(ratio: F64) -> float:
+    """How many of the NIS ratios are as they should be."""
+    return float(np.mean((ratio >= NIS_BOUNDS[0]) & (ratio <= NIS_BOUNDS[1])))
 
 
 def tracks_of(passes: list[Pass], tag: int) -> Counter[int]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from filterpy.kalman import KalmanFilter
 from scene import GRAVITY, NS, FixedPole, circular, ephemeris, in_order, measure, station
+from scipy.stats import chi2
 from test_definite import sound
 from test_kernels import RULES
 
@@ -63,7 +64,13 @@ def filterpys(
             Q[:6, :6] = noise(dt, RULES.psd)
             keeps = np.exp(-dt / times_s.reshape(-1))
             F[6:, 6:] = np.diag(keeps)
-            Q[6:, 6:] = np.diag((1.0 - keeps**2) * sigma.reshape(-1) ** 2)
+            for s, c in np.ndindex(3, 4):
+                if own > 8 and sigma[s, 8 + c] > 0.0:  # with the rate beside it, both in units of one sigma
+                    u = 2.0 * dt / times_s[s, 4 + c]
+                    pair = [6 + own * s + 4 + c, 6 + own * s + 8 + c]
+                    F[np.ix_(pair, pair)] = np.exp(-u) * np.array([[1.0 + u, u], [-u, 1.0 - u]])
+            stationary = np.diag(sigma.reshape(-1) ** 2)
+            Q[6:, 6:] = stationary - F[6:, 6:] @ stationary @ F[6:, 6:].T
             joint.predict(F=F, Q=Q)
             joint.x[:6] = x_next
         at = joint.x[:6].copy()
@@ -71,6 +78,8 @@ def filterpys(
         H = np.zeros((4, size))
         H[:, :6] = H6
         H[:, 6 + own * m["sensor"] : 6 + own * (m["sensor"] + 1)] = np.tile(np.eye(4), own // 4)
+        if own > 8:
+            H[:, 6 + own * m["sensor"] + 8 : 6 + own * (m["sensor"] + 1)] = 0.0  # rates are not seen
         R = m["var"] + second_order(at, joint.P[:6, :6], m)
         y = np.array([m["range_m"], 0.0, 0.0, m["range_rate_m_s"]]) - h
         for c in range(4):
@@ -107,8 +116,13 @@ DRIFTS_FREE = np.array([[True] * 8, [False] * 4 + [True] * 4, [True] * 8])
         (BIASES, np.full((3, 4), 20.0), NONE_FREE),
         (BIASES, np.full((3, 4), 20.0), ~NONE_FREE),
         (DRIFTS, DRIFT_S, DRIFTS_FREE),
+        (
+            np.hstack([DRIFTS, DRIFTS[:, 4:] * [[1.0], [0.0], [1.0]]]),
+            np.hstack([DRIFT_S, DRIFT_S[:, 4:]]),
+            np.hstack([DRIFTS_FREE, DRIFTS_FREE[:, 4:]]),
+        ),
     ],
-    ids=["considered for ever", "considered", "estimated", "both"],
+    ids=["considered for ever", "considered", "estimated", "both", "both, smooth"],
 )
 def test_ours_is_the_augmented_filter_with_part_of_its_gain_set_to_zero(
     sigma: np.ndarray, times_s: np.ndarray, free: np.ndarray
@@ -138,18 +152,16 @@ def test_ours_is_the_augmented_filter_with_part_of_its_gain_set_to_zero(
     np.testing.assert_allclose((tracks.x[0] - want_x[:6]) / spread, 0.0, atol=1e-5)
     np.testing.assert_allclose(tracks.P[0, ::7], np.diag(want_P)[:6], rtol=1e-6)
     for sensor in range(3):
-        errors = engine.errors(tracks, 0, sensor, rules)
-        rows = 6 + own * sensor + np.arange(own).reshape(-1, 4)
+        mean, cross_, square_ = consider.errors_of(
+            tracks.beside[0], tracks.x[0], sensor, int(tracks.epoch[0]), rules.errors
+        )
+        rows = 6 + own * sensor + np.arange(min(own, 8)).reshape(-1, 4)
         size = np.maximum(sigma[sensor].reshape(-1, 4).max(axis=0), 1e-12)
-        np.testing.assert_allclose(errors.mean / size, want_x[rows].sum(axis=0) / size, atol=1e-5)
+        np.testing.assert_allclose(mean / size, want_x[rows].sum(axis=0) / size, atol=1e-5)
         cross = sum(want_P[:6, r] for r in rows)
-        np.testing.assert_allclose(
-            errors.cross / size / spread[:, None], cross / size / spread[:, None], atol=1e-5
-        )
+        np.testing.assert_allclose(cross_ / size / spread[:, None], cross / size / spread[:, None], atol=1e-5)
         square = sum(want_P[np.ix_(r, s)] for r in rows for s in rows)
-        np.testing.assert_allclose(
-            errors.own / np.outer(size, size), square / np.outer(size, size), atol=1e-5
-        )
+        np.testing.assert_allclose(square_ / np.outer(size, size), square / np.outer(size, size), atol=1e-5)
 
 
 def test_a_sensor_that_three_others_followed_is_remembered_and_the_fifth_is_forgotten() -> None:
@@ -173,7 +185,9 @@ def test_a_sensor_that_three_others_followed_is_remembered_and_the_fifth_is_forg
         engine.try_pairs(tracks, as_kernels_see(records), 1, rules, room)
         tracks.x[0], tracks.P[0] = room.trials.x[0], room.trials.P[0]
         tracks.beside[0], tracks.epoch[0] = room.trials.beside[0], records["t_meas_ns"][row]
-        known.append([abs(engine.errors(tracks, 0, s, rules).mean).max() > 0.0 for s in range(6)])
+        at = (tracks.beside[0], tracks.x[0])
+        t_ns = int(tracks.epoch[0])
+        known.append([abs(consider.errors_of(*at, s, t_ns, rules.errors)[0]).max() > 0.0 for s in range(6)])
     assert known[3] == [True] * 4 + [False] * 2
     assert known[4] == [False] + [True] * 4 + [False]
 
@@ -217,6 +231,89 @@ def test_a_biased_radar_is_believed_as_much_as_it_deserves() -> None:
     with_them, without = nees_of_runs(True), nees_of_runs(False)
     assert 3.7 < with_them.mean() < 8.3  # six, plus and minus three sigma of the mean of 20
     assert without.mean() > 20.0
+
+
+def wandering_passes(seed: int, tau_s: float) -> tuple[StructArray, np.ndarray]:
+    """A pass of 150 s over one radar whose range and angles wander (first-order Gauss-Markov), and the truth."""
+    times = np.arange(0.0, 150.0)
+    truth = ephemeris(OVERHEAD, times)
+    rng = np.random.default_rng(seed)
+    records = measure(truth, times, rng, sigma=(2.0, 1e-5, 0.5))
+    f = np.exp(-1.0 / tau_s)
+    e = rng.normal(size=3)
+    for k in range(len(times)):
+        records["range_m"][k] += WANDER[0] * e[0]
+        los = (
+            records["los"][k]
+            + WANDER[1] * e[1] * records["e_lon"][k]
+            + WANDER[2] * e[2] * records["e_lat"][k]
+        )
+        los /= np.linalg.norm(los)
+        east = records["e_lon"][k] - (records["e_lon"][k] @ los) * los
+        records["los"][k], records["e_lon"][k] = los, east / np.linalg.norm(east)
+        records["e_lat"][k] = np.cross(los, records["e_lon"][k])
+        e = f * e + np.sqrt(1.0 - f * f) * rng.normal(size=3)
+    return records, truth
+
+
+WANDER = (15.0, 1e-4, 1e-4)
+
+
+def test_a_wander_that_is_estimated_leaves_innovations_of_the_expected_size_and_states_that_are_honest() -> (
+    None
+):
+    """Over 12 seeds: the median NIS of each pass is that of chi-square within the bounds asked of real radars, and the
+    mean NEES is six; of a filter that takes all of it for white noise it is not.
+    """
+    tau_s = 20.0
+    config = station("consider_biases = true\nestimate_errors = true\ngate_probability = 0.999999")
+    update = {
+        "range_wander_m": WANDER[0],
+        "lon_wander_deg": float(np.degrees(WANDER[1])),
+        "lat_wander_deg": float(np.degrees(WANDER[2])),
+        "wander_s": tau_s,
+    }
+    radar = config.sensor["radar"].model_copy(update=update)
+    config = config.model_copy(update={"sensor": {**config.sensor, "radar": radar}})
+    nees, medians = [], []
+    for seed in range(12):
+        records, truth = wandering_passes(seed, tau_s)
+        tracker = Tracker(config, FixedPole(), Outcomes())
+        tracker.process(records)
+        states = np.concatenate([e for e in tracker.take() if isinstance(e, np.ndarray)])
+        assert set(states["track"]) == {1}
+        error = states["x"][-1] - truth[-1]
+        nees.append(float(error @ np.linalg.solve(states["P"][-1], error)))
+        used = states[states["dof"] == 4][20:]
+        medians.append(float(np.median(used["nis"])) / chi2.median(4))
+    assert 3.0 < np.mean(nees) < 9.0  # six, plus and minus three sigma of the mean of 12
+    assert np.mean([0.7 <= m <= 1.4 for m in medians]) >= 0.9
+
+
+def test_a_sensor_that_pulls_in_is_believed_less_at_first() -> None:
+    sigma = np.hstack([np.zeros((1, 4)), [[30.0, 2e-4, 2e-4, 0.3]], np.zeros((1, 4))])
+    spec = Errors(
+        sigma, np.full((1, 12), 5.0), np.ones((1, 12), np.bool_), *(np.array([v]) for v in (4.0, 5.0, 10.0))
+    )
+    beside = np.zeros(consider.kept(3))
+    _, _, own = consider.errors_of(beside, OVERHEAD, 0, 0, spec)
+    np.testing.assert_allclose(np.sqrt(np.diag(own)), 4.0 * sigma[0, 4:8])
+    assert consider.loudness_of(beside, OVERHEAD, 0, 0, spec) == pytest.approx(16.0)
+    tracks = picture.make_picture(1, len(beside))
+    tracks.high[0], tracks.active[0], tracks.x[0] = 1, True, OVERHEAD
+    tracks.P[0] = np.diag([100.0**2] * 3 + [1.0] * 3).reshape(36)
+    room = associate.make_room(1, 1, len(beside))
+    rules = RULES._replace(errors=spec, gates=np.full(5, np.inf), may_drop=False)
+    times = np.arange(0.0, 40.0, 1.0)
+    ms = as_kernels_see(measure(ephemeris(OVERHEAD, times), times, np.random.default_rng(3)))
+    for row in range(len(times)):
+        room.rows[0] = row
+        ConsideringEngine().try_pairs(tracks, ms, 1, rules, room)
+        tracks.x[0], tracks.P[0] = room.trials.x[0], room.trials.P[0]
+        tracks.beside[0], tracks.epoch[0] = room.trials.beside[0], ms.t[row]
+    at = (tracks.beside[0], tracks.x[0], 0)
+    assert consider.loudness_of(*at, int(ms.t[-1]) + NS, spec) < 1.1
+    assert consider.loudness_of(*at, int(ms.t[-1]) + 20 * NS, spec) == pytest.approx(16.0)  # taken up again
 
 
 def test_the_covariance_stays_above_the_bias_however_much_is_measured() -> None:

@@ -37,6 +37,7 @@ from fusionnode.track.calibration.front import SensorTruth
 from fusionnode.track.events.watch import EventWatch
 from fusionnode.track.filtering.engine import Engine
 from fusionnode.track.filtering.engine_variants import kept_beside, make_engine
+from fusionnode.track.filtering.errors import as_noise
 from fusionnode.track.filtering.sensing import COLUMNS
 from fusionnode.track.identity import (
     alone,
@@ -190,6 +191,7 @@ class Tracker:
 
         Of the tracks in ``slots``, or else of those in whose cone it lies: whether it is in their gate is not asked.
         """
+        measurement = self.truth.as_taken(measurement)
         ms = _as_kernels_see(measurement)
         t_ns = int(ms.t[0])
         if t_ns >= self._model_until:
@@ -403,7 +405,7 @@ class Tracker:
             return
         if not near:
             self.truth.orphan(self.picture, ms, row)
-        measurement = measurements[row]
+        measurement = as_noise(self._rules.errors, measurements[row])
         if not can_initiate(measurement):
             self._take_optical(
                 self._optical.add(measurement, near, dynamics.alone(self.model), self._rules.psd)

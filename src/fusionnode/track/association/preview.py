@@ -58,18 +58,18 @@ def sight(
     out = []
     for slot in slots.tolist():
         alone = _alone(picture, slot)
-        engine.predict(alone, np.zeros(1, np.int64), t_ns, rules)
+        sensor = int(measurement["sensor"][0])
+        shaped = np.ones(8)
+        shaped[:4] = measurement["var"][0]
+        if rules.shaped:
+            noise_of(picture, slot, z, t_ns, sensor, rules, shaped)
+        errors = engine.foresee(alone, 0, t_ns, sensor, shaped[:4] / measurement["var"][0], rules)
         x, covariance = alone.x[0], alone.P[0].reshape(6, 6)
         _put(W, X, x)
         _put(W, X_LIN, x)
         _put(W, P, covariance[np.tril_indices(6)])
         load_measurement(W, 0, z, np.uint8(channels))
-        if rules.shaped:
-            shaped = np.zeros(8)
-            noise_of(picture, slot, z, t_ns, int(measurement["sensor"][0]), rules, shaped)
-            W.reshape(ROWS, LANES)[VAR // LANES : VAR // LANES + 4, 0] = shaped[:4]
-        errors = engine.errors(alone, 0, int(measurement["sensor"][0]), rules)
-        W.reshape(ROWS, LANES)[VAR // LANES : VAR // LANES + 4, 0] *= errors.loud
+        W.reshape(ROWS, LANES)[VAR // LANES : VAR // LANES + 4, 0] = shaped[:4] * errors.loud
         noise_lanes(W)
         linearise_lanes(W)
         rows = W.reshape(ROWS, LANES)[:, 0]

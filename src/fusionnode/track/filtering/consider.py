@@ -3,7 +3,9 @@
 A measurement of sensor s is z = h(x) + sum over k of sigma_k e_k + noise. The e are errors of unit variance, one a
 channel (range, lon, lat, range rate) and a kind. Each is a first-order Gauss-Markov process of correlation time T
 (Gelb, Applied Optimal Estimation, section 3.6): over dt it keeps f = exp(-dt / T) of itself, and its variance goes
-towards one again. So an object that comes up again meets an error that is nearly a new one. T may be infinite.
+towards one again. So an object that comes up again meets an error that is nearly a new one. T may be infinite. What
+wanders may be smooth, as a servo's lag is: then it is the second-order process of correlation (1 + u) exp(-u), u = 2 dt
+/ T (same book, same section), with its rate beside it, in units of 2 / T.
 
 A track carries its x, and of the SENSORS sensors that updated it last the errors e with the covariance of it all.
 Some errors are estimated like the state: innovations are then white. The others are *considered* (the Schmidt-Kalman
@@ -79,6 +81,8 @@ F64 = npt.NDArray[np.float64]
 SENSORS = 4
 _SENSOR, _WHEN, _BEGAN, _ERROR = 6, 6 + SENSORS, 6 + 2 * SENSORS, 6 + 3 * SENSORS
 _ALL = 7
+_RATE = 8
+"""Errors of one sensor from here on are the rates of those four before."""
 _VAR = FIRST_COLUMN + 17
 
 
@@ -89,13 +93,15 @@ def kept(kinds: int) -> int:
 
 
 @kernel
-def _load(beside, x, sensor, sigma, estimated, sensors, when, which, free, J, e):
+def _load(beside, x, sensor, now_s, spec, sensors, when, which, free, J, e):
     """What a track knows of errors, the ``sensor`` (index + 1; 0: none) coming first among its sensors.
 
     Into ``sensors`` (SENSORS,), ``when`` (2, SENSORS) each was used last and began to follow, ``which`` (errors,) the
     place of each error that takes part, ``free`` whether it is estimated, ``e`` their estimates, and ``J`` (6 + errors,
-    6 + errors) their covariance with the state and each other. Returns how many take part. ``sigma`` and ``estimated`` (all sensors, errors of one).
+    6 + errors) their covariance with the state and each other. Returns how many take part.
+    What wanders in another sensor that pulls in when it comes again, after ``now_s`` (TAI s), is left out.
     """
+    sigma, estimated = spec.sigma, spec.estimated
     own = sigma.shape[1]
     errors = own * SENSORS
     known = beside.shape[0] >= _ERROR + 7 * errors
@@ -126,10 +132,12 @@ def _load(beside, x, sensor, sigma, estimated, sensors, when, which, free, J, e)
         when[:, s] = 0.0
     n = 0
     for s in range(count):
+        index = int(sensors[s]) - 1
+        stale = sensors[s] != sensor and abs(now_s - when[0, s]) > spec.again_s[index]
         for k in range(own):
-            if sigma[int(sensors[s]) - 1, k] > 0.0:
+            if sigma[index, k] > 0.0 and not (stale and k >= 4):
                 which[n] = own * s + k
-                free[n] = estimated[int(sensors[s]) - 1, k]
+                free[n] = estimated[index, k]
                 n += 1
     cross = _ERROR + errors
     square = cross + 6 * errors
@@ -181,7 +189,7 @@ def _store(x, sensors, when, which, n, own, J, e, beside):
 @kernel
 def _predict(W, n, x, P_, since, left, model, q, sensors, which, count, times_s, scale, J, e):
     """Predict x (LANES, 6), P_ (LANES, 36) and the errors of the first ``n`` lanes by ``left`` s from ``since``, s
-    (both (LANES,)). ``count`` (LANES,) errors take part; ``times_s`` (all sensors, errors of one) correlation times;
+    (both (LANES,)). ``count`` (LANES,) errors take part; ``times_s`` (all sensors, errors of one) correlation times,
     ``scale`` (LANES, 4) factors on the variance of what wanders in the first sensor.
     """
     for k in range(2):
@@ -195,29 +203,59 @@ def _predict(W, n, x, P_, since, left, model, q, sensors, which, count, times_s,
             predict_lanes(W, model, q)
     judge_lanes(W, P)
     mend_predictions(W, n)
-    own = times_s.shape[1]
-    column = np.empty(6)
-    keeps = np.empty(which.shape[1])
     for m in range(n):
         for a in range(count[m]):
-            which_sensor = int(sensors[m, which[m, a] // own]) - 1
-            # a track may be taken back: an error is as alike to what it was as to what it will be
-            keeps[a] = np.exp(-abs(left[m]) / times_s[which_sensor, which[m, a] % own])
-            e[m, a] *= keeps[a]
             for i in range(6):
-                column[i] = 0.0
+                J[m, i, 6 + a] = 0.0
                 for j in range(6):
-                    column[i] += W[TOTAL + (6 * i + j) * LANES + m] * J[m, 6 + a, j]
+                    J[m, i, 6 + a] += W[TOTAL + (6 * i + j) * LANES + m] * J[m, 6 + a, j]
+        for a in range(count[m]):
             for i in range(6):
-                J[m, 6 + a, i] = J[m, i, 6 + a] = keeps[a] * column[i]
-            for b in range(a):
-                J[m, 6 + a, 6 + b] *= keeps[a] * keeps[b]
-                J[m, 6 + b, 6 + a] = J[m, 6 + a, 6 + b]
-            f2 = keeps[a] * keeps[a]
-            drive = 1.0 - f2
-            if 4 <= which[m, a] < own:
-                drive *= scale[m, which[m, a] % 4]
-            J[m, 6 + a, 6 + a] = f2 * J[m, 6 + a, 6 + a] + drive
+                J[m, 6 + a, i] = J[m, i, 6 + a]
+        _age(abs(left[m]), sensors[m], which[m], count[m], times_s, scale[m], J[m], e[m])
+
+
+@kernel
+def _age(dt, sensors, which, n, times_s, scale, J, e):
+    """Let ``n`` errors grow older by ``dt`` s (a track may be taken back: an error is as alike to what it was as to
+    what it will be).
+    """
+    own = times_s.shape[1]
+    for a in range(n):
+        k = which[a] % own
+        if k >= _RATE:
+            continue  # goes with the error that it is the rate of
+        time_s = times_s[int(sensors[which[a] // own]) - 1, k]
+        drive = scale[k % 4] if 4 <= which[a] < own else 1.0
+        b = -1
+        for other in range(a + 1, n):
+            if k >= 4 and which[other] == which[a] + 4:
+                b = other
+        if b < 0:
+            f = np.exp(-dt / time_s)
+            e[a] *= f
+            for j in range(6 + n):
+                J[6 + a, j] *= f
+            for j in range(6 + n):
+                J[j, 6 + a] *= f
+            J[6 + a, 6 + a] += (1.0 - f * f) * drive
+            continue
+        u = 2.0 * dt / time_s
+        f = np.exp(-u)
+        aa, ab, ba, bb = f * (1.0 + u), f * u, -f * u, f * (1.0 - u)
+        e[a], e[b] = aa * e[a] + ab * e[b], ba * e[a] + bb * e[b]
+        for j in range(6 + n):
+            J[6 + a, j], J[6 + b, j] = (
+                aa * J[6 + a, j] + ab * J[6 + b, j], ba * J[6 + a, j] + bb * J[6 + b, j]
+            )  # fmt: skip
+        for j in range(6 + n):
+            J[j, 6 + a], J[j, 6 + b] = (
+                aa * J[j, 6 + a] + ab * J[j, 6 + b], ba * J[j, 6 + a] + bb * J[j, 6 + b]
+            )  # fmt: skip
+        J[6 + a, 6 + a] += (1.0 - aa * aa - ab * ab) * drive
+        J[6 + b, 6 + b] += (1.0 - ba * ba - bb * bb) * drive
+        J[6 + a, 6 + b] -= (aa * ba + ab * bb) * drive
+        J[6 + b, 6 + a] = J[6 + a, 6 + b]
 
 
 @kernel
@@ -278,7 +316,7 @@ def _update_one(W, m, sigma, which, free, n, J_in, e_in, J, e, h, k, b, v):
             y += h[i] * d[i]
         for a in range(n):
             h[6 + a] = 0.0
-            if which[a] < own and which[a] % 4 == c:
+            if which[a] < min(own, _RATE) and which[a] % 4 == c:
                 h[6 + a] = sigma[which[a]]
                 y -= h[6 + a] * e[a]
         variance = r
@@ -364,7 +402,7 @@ def _note_innovations(W, n, own, known, out, start):
             for i in range(6):
                 h[i] = W[H + (6 * c + i) * LANES + m]
             for a in range(count[m]):
-                mine = which[m, a] < own.shape[1] and which[m, a] % 4 == c
+                mine = which[m, a] < min(own.shape[1], _RATE) and which[m, a] % 4 == c
                 h[6 + a] = own[m, which[m, a]] if mine else 0.0
                 y -= h[6 + a] * e[m, a]
             spread = 0.0
@@ -425,7 +463,7 @@ def try_pairs_considering(
 
     ``beside`` (N, kept), ``sensor`` (M,) index of each measurement's sensor; ``errors`` see `Errors`.
     """
-    sigma, times_s, estimated = errors.sigma, errors.times_s, errors.estimated
+    sigma, times_s = errors.sigma, errors.times_s
     own = sigma.shape[1]
     most = own * SENSORS
     x_in = np.zeros((LANES, 6))
@@ -460,7 +498,7 @@ def try_pairs_considering(
             used[m] = channels[row]
             own_sigma[m] = sigma[sensor[row]]
             count[m] = _load(
-                beside[slot], x[slot], sensor[row] + 1.0, sigma, estimated, sensors[m], when[m],
+                beside[slot], x[slot], sensor[row] + 1.0, t[row] * 1e-9, errors, sensors[m], when[m],
                 which[m], free[m], J_in[m], e_in[m],
             )  # fmt: skip
             loud[m], begins[m] = _loudness(when[m], t[row] * 1e-9, sensor[row], errors)
@@ -471,9 +509,6 @@ def try_pairs_considering(
                 else:
                     scale[m, c] = loud[m]
                 out.driven[start + m, c] = 0.0
-                if own > 4:
-                    f = np.exp(-abs(left[m]) / times_s[sensor[row], 4 + c])
-                    out.driven[start + m, c] = own_sigma[m, 4 + c] ** 2 * (1.0 - f * f) * scale[m, c]
         _predict(
             W, size, x_in, P_in, since, left, model, q, sensors, which, count, times_s, scale, J_in, e_in
         )
@@ -481,6 +516,11 @@ def try_pairs_considering(
             row = rows[start + m]
             if begins[m]:
                 _pull_in(which[m], count[m], own, errors.pull_in[sensor[row]], J_in[m], e_in[m])
+            for a in range(count[m]):
+                if 4 <= which[m, a] < min(own, _RATE):
+                    out.driven[start + m, which[m, a] % 4] = (
+                        own_sigma[m, which[m, a]] ** 2 * J_in[m, 6 + a, 6 + a]
+                    )
             load_measurement(W, m, z[row], used[m])
             for c in range(4):
                 W[VAR + c * LANES + m] *= loud[m]
@@ -517,10 +557,12 @@ def try_pairs_considering(
 
 
 @kernel
-def predict_slots_considering(W, slots, n, to_ns, x, P_, beside, epoch, model, q, errors):
-    """As `filter.predict_slots`, with errors of sensors."""
-    sigma, times_s, estimated = errors.sigma, errors.times_s, errors.estimated
-    own = sigma.shape[1]
+def predict_slots_considering(W, slots, n, to_ns, x, P_, beside, epoch, model, q, errors, sensor, factor):
+    """As `filter.predict_slots`, with errors of sensors. For a measurement by ``sensor`` (index; -1: for none), on
+    whose variances there are ``factor`` (4,), as `try_pairs_considering` predicts.
+    """
+    times_s = errors.times_s
+    own = times_s.shape[1]
     most = own * SENSORS
     x_in = np.zeros((LANES, 6))
     P_in = np.zeros((LANES, 36))
@@ -534,6 +576,7 @@ def predict_slots_considering(W, slots, n, to_ns, x, P_, beside, epoch, model, q
     J = np.zeros((LANES, 6 + most, 6 + most))
     e = np.zeros((LANES, most))
     scale = np.ones((LANES, 4))
+    scale[:] = factor
     for start in range(0, n, LANES):
         size = min(LANES, n - start)
         for m in range(size):
@@ -545,9 +588,9 @@ def predict_slots_considering(W, slots, n, to_ns, x, P_, beside, epoch, model, q
             count[m] = _load(
                 beside[slot],
                 x[slot],
-                0.0,
-                sigma,
-                estimated,
+                sensor + 1.0,
+                to_ns * 1e-9,
+                errors,
                 sensors[m],
                 when[m],
                 which[m],
@@ -606,13 +649,13 @@ def begin(W, z, t, channels, sensor, n, errors, model, x, P_, beside):
                 when[1, known] = t[k] * 1e-9
         for k in range(own_errors):
             if not sigma[sensor[last], k] > 0.0:
-                continue
+                continue  # of rates the fit says nothing
             which[count] = own_errors * known + k
             for i in range(6):
                 moved = 0.0
                 for j in range(6):
                     moved += inverse[i, j] * G[j, k % 4]
-                J[6 + count, i] = -moved * sigma[sensor[last], k]
+                J[6 + count, i] = -moved * sigma[sensor[last], k] if k < _RATE else 0.0
             variance = errors.pull_in[sensor[last]] ** 2 if k >= 4 else 1.0
             for i in range(6):
                 for j in range(6):
@@ -627,7 +670,7 @@ def begin(W, z, t, channels, sensor, n, errors, model, x, P_, beside):
 
 @kernel
 def _errors_of(beside, x, sensor, t_s, errors, mean, cross, own_covariance):
-    sigma, estimated = errors.sigma, errors.estimated
+    sigma = errors.sigma
     own = sigma.shape[1]
     most = own * SENSORS
     when = np.zeros((2, SENSORS))
@@ -635,12 +678,11 @@ def _errors_of(beside, x, sensor, t_s, errors, mean, cross, own_covariance):
     free = np.zeros(most, np.bool_)
     J = np.zeros((6 + most, 6 + most))
     e = np.zeros(most)
-    n = _load(beside, x, sensor + 1.0, sigma, estimated, np.zeros(SENSORS), when, which, free, J, e)
-    loud, begins = _loudness(when, t_s, sensor, errors)
-    if begins:
+    n = _load(beside, x, sensor + 1.0, t_s, errors, np.zeros(SENSORS), when, which, free, J, e)
+    if _loudness(when, t_s, sensor, errors)[1]:
         _pull_in(which, n, own, errors.pull_in[sensor], J, e)
     for a in range(n):
-        if which[a] >= own:
+        if which[a] >= min(own, _RATE):
             continue
         s = sigma[sensor, which[a]]
         c = which[a] % 4
@@ -648,16 +690,29 @@ def _errors_of(beside, x, sensor, t_s, errors, mean, cross, own_covariance):
         for i in range(6):
             cross[i, c] += s * J[i, 6 + a]
         for b in range(n):
-            if which[b] < own:
+            if which[b] < min(own, _RATE):
                 own_covariance[c, which[b] % 4] += s * sigma[sensor, which[b]] * J[6 + a, 6 + b]
-    return loud
 
 
-def errors_of(beside: F64, x: F64, sensor: int, t_ns: int, errors: Errors) -> tuple[F64, F64, F64, float]:
+def errors_of(beside: F64, x: F64, sensor: int, t_ns: int, errors: Errors) -> tuple[F64, F64, F64]:
     """What the track of state ``x`` (6,) at ``t_ns``, TAI ns, that keeps ``beside`` expects of the errors of ``sensor``
-    (index): their sum by channel (4,), its covariance with x (6, 4) and its own (4, 4), m, rad, rad, m/s; and the
-    factor on the variances of its noise.
+    (index): their sum by channel (4,), its covariance with x (6, 4) and its own (4, 4); m, rad, rad, m/s.
     """
     mean, cross, own = np.zeros(4), np.zeros((6, 4)), np.zeros((4, 4))
-    loud = _errors_of(beside, x, sensor, t_ns * 1e-9, errors, mean, cross, own)
-    return mean, cross, own, float(loud)
+    _errors_of(beside, x, sensor, t_ns * 1e-9, errors, mean, cross, own)
+    return mean, cross, own
+
+
+@kernel
+def _loudness_of(beside, x, sensor, t_s, errors):
+    most = errors.sigma.shape[1] * SENSORS
+    when = np.zeros((2, SENSORS))
+    which, free = np.zeros(most, np.int64), np.zeros(most, np.bool_)
+    J, e = np.zeros((6 + most, 6 + most)), np.zeros(most)
+    _load(beside, x, sensor + 1.0, t_s, errors, np.zeros(SENSORS), when, which, free, J, e)
+    return _loudness(when, t_s, sensor, errors)[0]
+
+
+def loudness_of(beside: F64, x: F64, sensor: int, t_ns: int, errors: Errors) -> float:
+    """The factor on the variances of ``sensor`` (index) at ``t_ns`` because it may be pulling in; as `errors_of`."""
+    return float(_loudness_of(beside, x, sensor, t_ns * 1e-9, errors))

@@ -18,6 +18,8 @@ from fusionnode.track.filtering.noise import shape_noise
 from fusionnode.track.lanes import TALLY, workspace
 from fusionnode.track.picture import Picture, Rules
 
+F64 = npt.NDArray[np.float64]
+
 
 class SensorErrors(NamedTuple):
     """What a track expects of the errors of a sensor that it carries beside its state."""
@@ -61,8 +63,12 @@ class Engine(Protocol):
         """The track in ``slot`` was just set to an orbit fitted to MEASUREMENT[n] ``used``."""
         ...
 
-    def errors(self, picture: Picture, slot: int, sensor: int, rules: Rules) -> SensorErrors:
-        """What the track in ``slot``, at its epoch, expects of the errors of ``sensor`` (index)."""
+    def foresee(
+        self, picture: Picture, slot: int, t_ns: int, sensor: int, factor: F64, rules: Rules
+    ) -> SensorErrors:
+        """Take the track in ``slot`` to ``t_ns``, TAI ns, as for a trial of a measurement by ``sensor`` (index), on
+        whose variances there are ``factor`` (4,); and say what is expected of that sensor's errors.
+        """
         ...
 
     def mended(self) -> dict[str, int]:
@@ -107,8 +113,11 @@ class NumbaEngine:
     def begin(self, picture: Picture, slot: int, used: StructArray, rules: Rules) -> None:
         """Nothing is to be done."""
 
-    def errors(self, picture: Picture, slot: int, sensor: int, rules: Rules) -> SensorErrors:
+    def foresee(
+        self, picture: Picture, slot: int, t_ns: int, sensor: int, factor: F64, rules: Rules
+    ) -> SensorErrors:
         """None are known."""
+        self.predict(picture, np.array([slot]), t_ns, rules)
         return no_errors()
 
     def mended(self) -> dict[str, int]:

@@ -241,8 +241,11 @@ class FilterpyEngine:
     def begin(self, picture: Picture, slot: int, used: StructArray, rules: Rules) -> None:
         """Nothing is to be done."""
 
-    def errors(self, picture: Picture, slot: int, sensor: int, rules: Rules) -> SensorErrors:
+    def foresee(
+        self, picture: Picture, slot: int, t_ns: int, sensor: int, factor: F64, rules: Rules
+    ) -> SensorErrors:
         """None are known."""
+        self.predict(picture, np.array([slot]), t_ns, rules)
         return no_errors()
 
     def mended(self) -> dict[str, int]:

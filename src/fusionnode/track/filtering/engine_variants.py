@@ -21,6 +21,9 @@ from fusionnode.track.filtering.sensing import COLUMNS
 from fusionnode.track.filtering.unscented import predict_slots_unscented, try_pairs_unscented
 from fusionnode.track.picture import Picture, Rules
 
+F64 = npt.NDArray[np.float64]
+_ALIKE = np.ones(4)
+
 
 class _General(NumbaEngine):
     def settle(
@@ -94,7 +97,7 @@ class ConsideringEngine(_General):
         """See `Engine.predict`."""
         consider.predict_slots_considering(
             self._w, slots, len(slots), to_ns, picture.x, picture.P, picture.beside, picture.epoch,
-            rules.model, rules.psd, rules.errors,
+            rules.model, rules.psd, rules.errors, -1, _ALIKE,
         )  # fmt: skip
 
     def begin(self, picture: Picture, slot: int, used: StructArray, rules: Rules) -> None:
@@ -106,11 +109,17 @@ class ConsideringEngine(_General):
             rules.model, picture.x[slot], picture.P[slot], picture.beside[slot],
         )  # fmt: skip
 
-    def errors(self, picture: Picture, slot: int, sensor: int, rules: Rules) -> SensorErrors:
-        """See `Engine.errors`."""
-        at = int(picture.epoch[slot])
+    def foresee(
+        self, picture: Picture, slot: int, t_ns: int, sensor: int, factor: F64, rules: Rules
+    ) -> SensorErrors:
+        """See `Engine.foresee`."""
+        loud = consider.loudness_of(picture.beside[slot], picture.x[slot], sensor, t_ns, rules.errors)
+        consider.predict_slots_considering(
+            self._w, np.array([slot]), 1, t_ns, picture.x, picture.P, picture.beside, picture.epoch,
+            rules.model, rules.psd, rules.errors, sensor, factor * loud,
+        )  # fmt: skip
         return SensorErrors(
-            *consider.errors_of(picture.beside[slot], picture.x[slot], sensor, at, rules.errors)
+            *consider.errors_of(picture.beside[slot], picture.x[slot], sensor, t_ns, rules.errors), loud
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,3 +38,13 @@ def make_errors(sensors: Iterable[Sensor], kinds: int, estimated: bool) -> Error
         np.array([s.pull_in_s for s in all_of_them]),
         np.array([AGAIN * s.revisit_s for s in all_of_them]),
     )
+
+
+def as_noise(errors: Errors, measurement: Any) -> Any:
+    """A record of MEASUREMENT whose variances hold what wanders too, for a fit that knows of white noise only."""
+    wander = errors.sigma[measurement["sensor"], 4:8]
+    if not wander.any():
+        return measurement
+    wide = measurement.copy()
+    wide["var"] += wander**2
+    return wide

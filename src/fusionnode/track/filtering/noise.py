@@ -125,6 +125,7 @@ def learn(picture, slot, sensor, room, pair, rules):
             continue
         own = trials.noise[pair, c] + trials.driven[pair, c]
         whole = trials.noise[pair, c] + trials.spread[pair, c]
+        own = min(own, whole)
         ratio = min(trials.y[pair, c] ** 2 / whole, CLIP) / CLIPPED_MEAN
         moved = picture.log_noise[slot, k, c] + gain * (own / whole) * (ratio - 1.0)
         picture.log_noise[slot, k, c] = min(max(moved, -LARGEST_LOG), LARGEST_LOG)
