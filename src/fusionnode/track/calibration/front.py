@@ -83,6 +83,13 @@ class SensorTruth:
         sensors = list(config.sensor.values())
         n = len(sensors)
         self._sigma = np.array([_sigmas(s) for s in sensors])
+        self._wander = np.zeros((len(sensors), 4))
+        if config.tracking.estimate_errors:
+            # points of arcs are further apart than what wanders stays alike: to an arc it is white
+            self._wander = np.array([s.wander() for s in sensors])
+            self._sigma = np.sqrt(
+                self._sigma**2 + self._wander + np.array([s.bias_sigmas() for s in sensors]) ** 2
+            )
         self._inertial = np.array([s.angles == "radec" and s.kind == "optical" for s in sensors])
         prior = [
             c.range_bias_sigma_m,
@@ -343,10 +350,13 @@ class SensorTruth:
         )
 
     def _undo(self, z: F64, t_ns: int, sensor: int) -> tuple[F64, int]:
-        """A measurement as it was before it was corrected."""
-        if not self._applied[sensor].any():
-            return z, t_ns
-        return uncorrected(z, t_ns, self._applied[sensor], bool(self._inertial[sensor]))
+        """A measurement as it was before it was corrected, for an arc."""
+        if self._applied[sensor].any():
+            z, t_ns = uncorrected(z, t_ns, self._applied[sensor], bool(self._inertial[sensor]))
+        if self._wander[sensor].any():
+            z = z.copy()
+            z[FIRST_COLUMN + 17 : FIRST_COLUMN + 21] += self._wander[sensor]
+        return z, t_ns
 
     # -- what there is to know
 
