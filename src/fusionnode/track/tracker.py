@@ -343,7 +343,10 @@ class Tracker:
         fate = self._log.fate[start:end].copy()
         self.truth.refused(self.picture, ms, self._room, n, (fate & USED) != 0, start)
         left, near = np.flatnonzero((fate & USED) == 0), (fate & NEAR) != 0
-        if self._known is None and len(left) > 1 and can_all_initiate(ms.channels[start + left]):
+        plain = (
+            self._known is None and self._rules.errors.sigma.shape[1] == 4
+        )  # nothing wanders (see `as_noise`)
+        if plain and len(left) > 1 and can_all_initiate(ms.channels[start + left]):
             self._unassociated_together(ms, start + left, near[left])
             return
         for i in left.tolist():
