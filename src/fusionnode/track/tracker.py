@@ -194,6 +194,7 @@ class Tracker:
 
         Of the tracks in ``slots``, or else of those in whose cone it lies: whether it is in their gate is not asked.
         """
+        measurement = self.truth.as_taken(measurement)
         ms = _as_kernels_see(measurement)
         t_ns = int(ms.t[0])
         if t_ns >= self._model_until:

@@ -350,6 +350,12 @@ class SensorTruth:
             (self._scales == 1.0).all() and (self._widened == 1.0).all()
         )
 
+    def as_taken(self, measurements: StructArray) -> StructArray:
+        """MEASUREMENT[n] as it would be processed now: corrected, its sigmas scaled."""
+        if self._plain:
+            return measurements
+        return corrected(measurements, self._applied, self._scales * self._widened[:, None], self._inertial)
+
     def _undo(self, z: F64, t_ns: int, sensor: int) -> tuple[F64, int]:
         """A measurement as it was before it was corrected, for an arc."""
         if self._applied[sensor].any():
