@@ -214,3 +214,17 @@ def test_a_cue_goes_to_the_daemon_and_its_replies_come_back(house, encoder):
         assert home.outlet.reply("bravo", msgpack.packb(body))
         assert reply(bravo)[0] == body
     assert not charlie.poll(50)
+
+
+def test_addresses_of_this_computer_are_there_again_after_a_revocation(house, encoder, tmp_path):
+    home = house(partners=("bravo", "charlie"))
+    home.live, home.request = f"ipc://{tmp_path}/live", f"ipc://{tmp_path}/request"
+    home.open()
+    stream = encoder()
+    for n in range(1, 4):
+        home.keys.revoke("allies", "bravo")
+        wait_until(lambda n=n: home.audit_text().count('"key_revoked"') == n)
+        beats_until(home, stream, home.sub("charlie"))
+        assert ask(home.dealer("charlie"), "hello_request", versions=[1], client="x")[0]["type"] == "hello"
+        home.admit("bravo")
+        wait_until(lambda n=n: home.audit_text().count('"key_allowed"') == 2 + n)

@@ -7,6 +7,7 @@ line), ``kind``, and what the kind brings. Standard library only: the publisher 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -38,6 +39,11 @@ class Audit:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(self._fd)
+                raise AuditError(f"{self.path}: another process writes this log") from None
             torn = self._go_to_end()
         except OSError as error:
             raise AuditError(f"{self.path}: {error.strerror}") from None

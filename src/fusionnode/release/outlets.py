@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -148,7 +149,7 @@ def settings_of(config: Config, name: str, signing_key: str | None) -> GroupSett
     """What the publisher of one group is told.
 
     Raises:
-        OutletError: the configuration names no folder of keys, or a file of a rule cannot be read.
+        OutletError: the configuration names no folder of keys.
     """
     group = config.group[name]
     keys, audit = config.release.keys_directory, config.release.audit_directory
@@ -176,8 +177,7 @@ def settings_of(config: Config, name: str, signing_key: str | None) -> GroupSett
 def policy_digest(config: Config, group: Group) -> str:
     """SHA-256 over everything that decides what the group is released, files that rules name included.
 
-    Raises:
-        OutletError: such a file cannot be read.
+    Where such a file cannot be read it is like no other: nothing of before is served then.
     """
     tree = group.model_dump(mode="json", exclude=set(_NO_MATTER_OF_POLICY))
     caveats = {name: sensor.releasable_to for name, sensor in config.sensor.items()}
@@ -190,13 +190,13 @@ def policy_digest(config: Config, group: Group) -> str:
         for file in files:
             if file is not None:
                 digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
-    except OSError as error:
-        raise OutletError(f"{error.filename}: {error.strerror}") from None
+    except OSError:
+        digest.update(os.urandom(32))
     if any(rule.precision_m for rule in group.rule) and config.release.keys_directory is not None:
         try:
             digest.update(hashlib.sha256(Keyring(config.release.keys_directory).offset_secret()).digest())
-        except KeyringError as error:
-            raise OutletError(str(error)) from None
+        except KeyringError:
+            digest.update(os.urandom(32))
     return digest.hexdigest()
 
 

@@ -35,6 +35,7 @@ _MESSAGE_S = 0.25  # of the pace in one message
 _LEAST_BYTES, _MOST_BYTES = 400, 8_192  # compressed, in one message
 _MOST_RAW = 262_144
 _MOST_ITEMS = 256
+_MOST_WORK_S = 0.004  # on one message: the stream waits meanwhile
 _BURST_S = 0.5
 _WINDOW_ROUND_TRIPS = 2.0
 _SAMPLES = 8
@@ -321,6 +322,7 @@ class Pacer:
         taken: list[tuple[OrderedDict[bytes, int], bytes, int]] = []
         parts: list[bytes] = []
         raw = 0
+        give_up_at = time.monotonic() + _MOST_WORK_S
         most = min(_MOST_RAW, session.message_bytes / max(session.ratio, 0.05))
         for queue, topic in self._turns(session):
             record = self._record(session, topic)
@@ -330,7 +332,7 @@ class Pacer:
             if record:
                 parts.append(record)
                 raw += len(record)
-            if raw >= most or len(taken) >= _MOST_ITEMS:
+            if raw >= most or len(taken) >= _MOST_ITEMS or time.monotonic() > give_up_at:
                 break
         packed = zlib.compress(b"".join(parts))
         reached = self._reached(session)
