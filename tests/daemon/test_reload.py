@@ -32,11 +32,12 @@ class Reloading(Echo):
         super().__init__()
         self.reloads: list[tuple[Config, int]] = []
 
-    def reload(self, config: Config, t_ns: int) -> None:
+    def reload(self, config: Config, t_ns: int) -> str:
         if "refused" in config.partner:
             raise ValueError("other groups need a restart")
         self.reloads.append((config, t_ns))
         self.out.append((b"reload", b"%d" % t_ns))
+        return ""
 
 
 def test_a_hangup_takes_up_the_file_and_a_wrong_file_is_told_and_left(tmp_path: Path) -> None:
