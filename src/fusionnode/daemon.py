@@ -41,9 +41,9 @@ from fusionnode.record.journal import Journal
 from fusionnode.record.replay import Replayable
 from fusionnode.record.state_file import Saver, StateError
 from fusionnode.release import lists as release_lists
-from fusionnode.release.outlet import Outlet
+from fusionnode.release.outlet import Outlet, OutletError
 from fusionnode.release.outlets import GroupStream, Outlets
-from fusionnode.security.keyring import Keyring
+from fusionnode.security.keyring import Keyring, KeyringError
 
 SWITCH_INTERVAL_S = 0.0005
 """The interpreter's default of 5 ms would be the largest part of a detection's latency."""
@@ -71,8 +71,8 @@ class Fusion(Replayable, Protocol):
     def groups(self) -> Sequence[GroupStream]:
         """The release groups' streams, in the order of the configuration."""
 
-    def reload(self, config: Config, t_ns: int) -> None:
-        """Other rules of release hold from now on."""
+    def reload(self, config: Config, t_ns: int) -> str:
+        """Other rules of release hold from now on; gives the SHA-256 of the files that they name."""
 
     @property
     def newest_ns(self) -> int:
@@ -149,20 +149,12 @@ def offset_key(config: Config, config_path: Path) -> bytes | None:
     """
     if not config.group or config.release.keys_directory is None:
         return None
-    path = Path(config.release.keys_directory) / "offset.secret"
     try:
-        with path.open("rb") as file:
-            open_to = os.fstat(file.fileno()).st_mode & 0o077
-            text = file.read(128).strip()
-    except OSError as error:
+        return Keyring(config.release.keys_directory).offset_secret()
+    except KeyringError as error:
         raise ConfigError(
-            f"{config_path}: release.keys_directory: {path}: {error.strerror}; made by: fusionnode keys new offset"
+            f"{config_path}: release.keys_directory: {error} (made by: fusionnode keys new offset)"
         ) from None
-    if open_to:
-        raise ConfigError(f"{config_path}: release.keys_directory: {path}: others can read it; chmod 600")
-    if len(text) != 64 or not all(c in b"0123456789abcdefABCDEF" for c in text):
-        raise ConfigError(f"{config_path}: release.keys_directory: {path}: not a key: expected 64 hex digits")
-    return bytes.fromhex(text.decode())
 
 
 def load_catalogue(config: Config, config_path: Path) -> KnownObjects | None:
@@ -408,7 +400,7 @@ class Node:
     saver: Saver | None = None
     outlets: Outlets | None = None
     config_path: Path | None = None
-    _wanted: list[tuple[Config, str, str]] = field(init=False, default_factory=list)
+    _wanted: list[tuple[Config, str]] = field(init=False, default_factory=list)
     _inbox: Inbox = field(init=False)
     _stopping: threading.Event = field(init=False, default_factory=threading.Event)
     _faults: list[tuple[str, BaseException]] = field(init=False, default_factory=list)
@@ -481,25 +473,26 @@ class Node:
             return
         try:
             new, text = load_config(self.config_path)
-            lists = release_lists.read(new)
-        except (ConfigError, ValueError) as error:
+        except ConfigError as error:
             self.log("reload_refused", text=str(error), consequence="what held goes on")
             return
-        self._wanted.append((new, text, lists.sha256))
+        self._wanted.append((new, text))
 
     def _reload(self, t_ns: int) -> None:
         """In the fusion thread: other rules of release from this moment on."""
         while self._wanted:
-            new, text, sha256 = self._wanted.pop(0)
+            new, text = self._wanted.pop(0)
             config, left = reloadable(self.config, new)
             try:
-                self.pipeline.reload(config, t_ns)
-            except ValueError as error:
+                # What may fail comes first: publishers and pipeline change together or not at all.
+                settings = None if self.outlets is None else self.outlets.prepare(config)
+                sha256 = self.pipeline.reload(config, t_ns)
+            except (ValueError, OutletError) as error:
                 self.log("reload_refused", text=str(error), consequence="what held goes on")
                 continue
             self.config = config
-            if self.outlets is not None:
-                self.outlets.reload(config)
+            if self.outlets is not None and settings is not None:
+                self.outlets.reload(settings)
             if self.journal is not None:
                 self.journal.append(Reload(t_ns, text, sha256))
             self.log("reloaded", groups=list(config.group), **({"needs_restart": left} if left else {}))

@@ -133,14 +133,18 @@ class Pipeline:
         """The release groups' streams, in the order of the configuration; each has to be taken from after each call."""
         return self._groups.streams
 
-    def reload(self, config: Config, t_ns: int) -> None:
+    def reload(self, config: Config, t_ns: int) -> str:
         """Another configuration's rules of release hold from now on, TAI ns. All else of it is left.
+
+        Returns:
+            The SHA-256 of the files that the rules name, empty without any.
 
         Raises:
             ValueError: it has other groups, or a file that cannot be used; nothing has changed then.
         """
-        self._groups.reload(config, t_ns)
+        sha256 = self._groups.reload(config, t_ns)
         self.config = config
+        return sha256
 
     # -- in
 

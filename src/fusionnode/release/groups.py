@@ -122,8 +122,8 @@ class Groups:
         for stream in self.streams:
             stream.stop(t_ns)
 
-    def reload(self, config: Config, t_ns: int) -> None:
-        """Other rules, markings and intervals hold from now on.
+    def reload(self, config: Config, t_ns: int) -> str:
+        """Other rules, markings and intervals hold from now on; gives the SHA-256 of the files they name.
 
         Raises:
             ValueError: the groups are not the same, or a file cannot be used; nothing has changed then.
@@ -132,12 +132,14 @@ class Groups:
             raise ValueError("group: other groups than at the start need a restart")
         if tuple(config.sensor) != tuple(self._config.sensor):
             raise ValueError("sensor: other sensors than at the start need a restart")
-        decided = policies(config, lists.read(config))
+        files = lists.read(config)
+        decided = policies(config, files)
         self._config = config
         for stream in self.streams:
             stream.reload(
                 decided[stream.name], _markings(config, stream.name), t_ns, **_intervals(config, stream.name)
             )
+        return files.sha256
 
     def policy(self, name: str) -> Policy:
         """The policy of one group."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -117,12 +117,19 @@ class Outlets:
         outlet = self._by_name.get(group)
         return outlet is not None and outlet.reply(partner, payload)
 
-    def reload(self, config: Config) -> None:
-        """Policies and partners of another configuration with the same groups."""
-        for name, outlet in self._by_name.items():
-            settings = settings_of(config, name, None)
-            outlet.set_partners(settings.partners)
-            outlet.set_policy(settings.policy)
+    def prepare(self, config: Config) -> dict[str, GroupSettings]:
+        """What `reload` takes of another configuration with the same groups; changes nothing yet.
+
+        Raises:
+            OutletError: as for `settings_of`.
+        """
+        return {name: settings_of(config, name, None) for name in self._by_name}
+
+    def reload(self, prepared: Mapping[str, GroupSettings]) -> None:
+        """Policies and partners of what `prepare` gave hold from the next message on."""
+        for name, settings in prepared.items():
+            self._by_name[name].set_partners(settings.partners)
+            self._by_name[name].set_policy(settings.policy)
 
     def report(self) -> dict[str, dict[str, object]]:
         """By group: how many messages were handed over, and the publisher's own counts once it has ended."""
