@@ -124,10 +124,11 @@ def run(args: argparse.Namespace) -> int:
         except _UnreachedError as unreached:
             waited_s = min(args.timeout, args.duration or math.inf)
             address = args.snapshot if args.paced else args.address
+            key = "request_endpoint" if args.paced else "endpoint"
+            where = f"its group's {key}" if args.server_key else "its publish.endpoint"
             return _complain(
                 unreached.why
-                or f"nothing came from {address} in {waited_s:g} s: is the node running, and is this its "
-                "publish.endpoint?",
+                or f"nothing came from {address} in {waited_s:g} s: is the node running, and is this {where}?",
                 _EXIT_UNREACHABLE,
             )
         try:
