@@ -208,7 +208,7 @@ def _as_text(event: Event) -> str:
         case ObjectEvent(fields=e):
             return f"{e['time']} {word:<9} {e['trackId']} {event.kind}{_evidence(e)}"
         case SensorState():
-            known = ("classificationMarking", "dataMode", "source", "sensor", "time")
+            known = ("classificationMarking", "dataMode", "source", "releasableTo", "sensor", "time")
             fields = {key: value for key, value in event.fields.items() if key not in known}
             return f"{event.time} {word:<9} {event.sensor} {json.dumps(fields)}"
         case Heartbeat():
