@@ -352,7 +352,7 @@ class Pipeline:
             "clusters_approximated": self._tracker.approximated,
             "updates_mended": self._tracker.mended,
             "states_not_finite": self.encoder.not_finite,
-            **({"groups": self._groups.summary()} if self._groups.streams else {}),
+            **({"released": self._groups.summary()} if self._groups.streams else {}),
             "earth_orientation": self.orientation_report(),
         }
 

@@ -115,7 +115,7 @@ def test_groups_get_their_share_and_the_own_stream_stays_as_it_is(
         assert [m["type"] for m in run.messages[group]][-1] == "tombstone"
         assert run.grants[group][0].seq == next(m["seq"] for m in run.messages[group] if m["type"] == "state")
         assert run.grants[group][-1].rule == ""
-    summary: Any = run.pipeline.summary()["groups"]
+    summary: Any = run.pipeline.summary()["released"]
     assert summary["near"]["states"]["released"] == len(near)
 
 

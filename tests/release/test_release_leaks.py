@@ -128,7 +128,7 @@ def matches(rule: dict[str, Any], row: StructArray, x: np.ndarray) -> bool:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     rules=RULES,
     caveats=st.tuples(CAVEAT, CAVEAT),
@@ -156,6 +156,7 @@ def test_nothing_outside_the_policy_is_in_the_bytes(
     last: dict[str, int] = {}
     unlocked = [allowed is None or {"GBR", "FRA"} <= set(allowed) for allowed in caveats]
     plain = not any(r.get(k) for r in rules for k in ("precision_m", "delay_s", "min_interval_s"))
+    withdrawn: set[int] = set()
     seq = 0
     for k in range(9):
         rows = []
@@ -182,6 +183,16 @@ def test_nothing_outside_the_policy_is_in_the_bytes(
             b.groups.end(Tombstone(1, T0_NS + 6 * NS, "merged", len(sky)), T0_NS + k * NS)
         b.at(k)
         released = b.everything
+        withdrawn |= {names[m["trackId"]] for m in released if m["type"] == "tombstone"}
+        if plain and k < 7:  # and what is to be released, is
+            due = []
+            for track, row in enumerate((row[0] for row in rows), 1):
+                first = next((r for r in rules if matches(r, row, row["x"])), {"release": False})
+                free = all(unlocked[i] for i in range(2) if int(row["sensors"]) >> i & 1)
+                if first["release"] and free and track not in withdrawn:
+                    due.append(track)
+            told = [names[m["trackId"]] for m in released if m["type"] == "state"]
+            assert [track for track in told if track not in withdrawn] == due
         for body in released:
             seq += 1
             assert body["seq"] == seq

@@ -88,6 +88,22 @@ class StateBatch:
         return wire.finite_rows(s["x"], s["P"])
 
     @cached_property
+    def rows(self) -> list[tuple[int, int, int, int]]:
+        """Track, epoch (TAI ns), row of the catalogue, and catalogue number (0: none) of each state."""
+        s = self.states
+        columns = (s["track"], s["epoch_ns"], s["object"], self.sat_no)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+    def copy_of(self, row: int) -> bytes:
+        """The bytes of one state: TRACK_STATE[1], apart from the batch."""
+        size = self.states.dtype.itemsize
+        return self._raw[row * size : (row + 1) * size]
+
+    @cached_property
+    def _raw(self) -> bytes:
+        return self.states.tobytes()
+
+    @cached_property
     def sat_no(self) -> npt.NDArray[np.int64]:
         """(n,) catalogue numbers, 0: uncorrelated."""
         rows = self.states["object"]

@@ -19,6 +19,7 @@ SENSOR_FIELDS = ("kind", "enabled", "alive", "timeLocked", "clockState", "trust"
 
 _pack = msgpack.Packer(autoreset=True).pack
 _MAP16 = 0xDE
+_TRACK_ID, _ID_ON_ORBIT = _pack("trackId"), _pack("idOnOrbit")
 
 
 class Markings:
@@ -64,7 +65,10 @@ class GroupEncoder:
 
     def state(self, track_id: str, body: Body) -> Message | None:
         """One state; None: refused."""
-        own = pairs({"trackId": track_id, "idOnOrbit": track_id} if body.own_id else {"trackId": track_id})
+        packed_id = _pack(track_id)
+        own = _TRACK_ID + packed_id
+        if body.own_id:
+            own += _ID_ON_ORBIT + packed_id
         count = body.pairs + (2 if body.own_id else 1)
         return self._message(
             schema.TYPE_STATE, schema.TOPIC_STATE + track_id.encode(), own + body.packed, count

@@ -16,7 +16,7 @@ import numpy as np
 
 from fusionnode.core import schema
 from fusionnode.core.outcome import Outcome, Outcomes
-from fusionnode.core.types import KnownObject, ObjectEvent, StructArray, Tombstone
+from fusionnode.core.types import TRACK_STATE, KnownObject, ObjectEvent, StructArray, Tombstone
 from fusionnode.release.batch import Context, StateBatch
 from fusionnode.release.group_wire import GroupEncoder, Markings
 from fusionnode.release.policy import CompiledRule, Policy
@@ -69,7 +69,7 @@ class _Track:
         self.due_ns = 0  # until here something of it waits
         self.spaced_ns = -(1 << 62)
         self.held: StructArray | None = None
-        self.newest: StructArray | None = None
+        self.newest: bytes | None = None  # TRACK_STATE[1], as it was sent last
 
 
 class GroupStream:
@@ -105,6 +105,8 @@ class GroupStream:
         self._next_heartbeat_ns = self._next_sensor_state_ns = 0
         self._tracks: dict[int, _Track] = {}
         self._shown = 0
+        self._hidden = False  # a track was ever withdrawn
+        self._released = 0  # not yet among the outcomes
         self._levels: dict[int, int] = {}
         self._waiting: list[tuple[int, int, str, Any]] = []
         self._rows_waiting = 0
@@ -133,6 +135,7 @@ class GroupStream:
                 self._pass(batch, row, rule, t_ns)
         for delay_ns, rows in waiting.items():
             self._wait(batch, rows, delay_ns)
+        self._count()
 
     def end(self, tombstone: Tombstone, t_ns: int) -> None:
         """A track of the node has ended, at tick ``t_ns``."""
@@ -207,7 +210,7 @@ class GroupStream:
         ]
         if not shown:
             return
-        newest = np.concatenate([track.newest for track in shown if track.newest is not None])
+        newest = np.frombuffer(b"".join([track.newest or b"" for track in shown]), TRACK_STATE)
         batch = StateBatch(self._as_known_now(newest), self._context)
         for row, (track, index) in enumerate(zip(shown, policy.decide(batch).tolist(), strict=True)):
             rule = policy.rules[index] if index >= 0 else None
@@ -219,6 +222,7 @@ class GroupStream:
                 self._withdraw(track, t_ns)  # it comes back when its time has come
             else:
                 self._send(batch, row, rule, track, t_ns)
+        self._count()
 
     # -- out
 
@@ -260,9 +264,15 @@ class GroupStream:
 
     # -- within
 
+    def _count(self) -> None:
+        self._outcomes.add(self._source, Outcome.RELEASED, self._released)
+        self._released = 0
+
     def _wary(self, batch: StateBatch) -> Any:
-        tracks, known = batch.states["track"].tolist(), self._tracks
-        flags = [(t := known.get(track)) is not None and t.wary and not t.shown for track in tracks]
+        if not self._hidden:
+            return None
+        known = self._tracks
+        flags = [(t := known.get(row[0])) is not None and t.wary and not t.shown for row in batch.rows]
         return np.array(flags, bool) if any(flags) else None
 
     def _track(self, number: int) -> _Track:
@@ -275,9 +285,8 @@ class GroupStream:
 
     def _pass(self, batch: StateBatch, row: int, rule: CompiledRule, t_ns: int) -> None:
         """A state that may go out now, as far as its rule's rate lets it."""
-        states = batch.states
-        number, epoch_ns = int(states["track"][row]), int(states["epoch_ns"][row])
-        track = self._track(number)
+        number, epoch_ns, _, _ = batch.rows[row]
+        track = self._tracks.get(number) or self._track(number)
         if epoch_ns < track.epoch_ns or epoch_ns <= track.cut_ns:
             self._outcomes.add(self._source, Outcome.SUPERSEDED)
             return
@@ -289,32 +298,31 @@ class GroupStream:
                     self._outcomes.add(self._source, Outcome.SUPERSEDED)
                 else:
                     heapq.heappush(self._held, (due_ns, number))
-                track.held = states[row : row + 1].copy()
+                track.held = batch.states[row : row + 1].copy()
                 return
         self._drop_held(track)
         self._send(batch, row, rule, track, t_ns)
 
     def _send(self, batch: StateBatch, row: int, rule: CompiledRule, track: _Track, t_ns: int) -> None:
-        states = batch.states
-        number, epoch_ns = int(states["track"][row]), int(states["epoch_ns"][row])
-        level = track.level = max(track.level, rule.effects.level)
-        if level != EXACT:
-            self._levels[number] = level
-        sat_no = int(batch.sat_no[row])
+        number, epoch_ns, which, sat_no = batch.rows[row]
+        level = track.level
+        if rule.effects.level > level:
+            level = track.level = self._levels[number] = rule.effects.level
         message = self.encoder.state(track.track_id, batch.body(row, level, rule.effects.fields))
         if message is None:
             self._outcomes.add(self._source, Outcome.UNMARKED)
             return
         self._messages.append(message)
-        self._grant(track, rule, sat_no, self.encoder.seq)
+        if not (track.shown and track.rule is rule and track.sat_no == sat_no):
+            self._grant(track, rule, sat_no, self.encoder.seq)
         if not track.shown:
             track.shown = True
             self._shown += 1
         track.epoch_ns, track.sent_ns = epoch_ns, t_ns
         track.delay_ns = rule.effects.delay_ns
-        track.object = int(states["object"][row])
-        track.newest = states[row : row + 1].copy()
-        self._outcomes.add(self._source, Outcome.RELEASED)
+        track.object = which
+        track.newest = batch.copy_of(row)
+        self._released += 1
 
     def _grant(self, track: _Track, rule: CompiledRule, sat_no: int, seq: int) -> None:
         if not track.shown or track.rule is None or track.rule.name != rule.name or track.sat_no != sat_no:
@@ -406,6 +414,7 @@ class GroupStream:
                 again.setdefault(rule.effects.delay_ns, []).append(row)
             else:
                 self._pass(batch, row, rule, t_ns)
+        self._count()
         for delay_ns, which in again.items():
             chunk = batch.states[which]
             chunk = chunk[np.argsort(chunk["epoch_ns"], kind="stable")]
@@ -420,7 +429,7 @@ class GroupStream:
     def _withdraw(self, track: _Track, t_ns: int) -> None:
         self._drop_held(track)
         if track.shown:
-            track.wary = True
+            track.wary = self._hidden = True
             self._hide(track, t_ns, schema.REASON_WITHDRAWN, None)
 
     def _end(self, tombstone: Tombstone) -> None:
@@ -481,7 +490,7 @@ class GroupStream:
     def _offset(self, track: _Track) -> Offset | None:
         if track.newest is None:
             return None
-        batch = StateBatch(track.newest, self._context)
+        batch = StateBatch(np.frombuffer(track.newest, TRACK_STATE), self._context)
         batch.moved(track.level if track.level != EXACT else 0)
         return batch.offsets[0] if batch.offsets else None
 
