@@ -47,6 +47,7 @@ from fusionnode.track.identity import (
     double_of,
     is_sharp,
     recent_hits,
+    says_more,
 )
 from fusionnode.track.initiation.catalogued import Prior, Who, candidacy, start_known, start_named
 from fusionnode.track.initiation.initiate import Initiator, NewOrbit, can_all_initiate, can_initiate
@@ -629,12 +630,12 @@ class Tracker:
             self._merge(slot, holder)
 
     def _merge(self, slot: int, other: int) -> None:
-        """Two tracks are one object: the older number lives on, with the state that was updated last."""
+        """Two tracks are one object: the older number lives on, with the state that says more."""
         p = self.picture
-        fresh, stale = (slot, other) if p.last_ob[slot] >= p.last_ob[other] else (other, slot)
-        number, _ = self._roster.take_over(fresh, stale)
+        kept, gone = (slot, other) if says_more(p, slot, other) else (other, slot)
+        number, _ = self._roster.take_over(kept, gone)
         if self._watch is not None:
-            self._watch.merged(fresh, stale)
-        p.review[fresh] = p.hits[fresh] + REVIEW_HITS
-        self._end(stale, int(p.epoch[slot]), REASON_MERGED, number)
-        self._events.append(report(p, np.array([fresh])))
+            self._watch.merged(kept, gone)
+        p.review[kept] = p.hits[kept] + REVIEW_HITS
+        self._end(gone, int(p.epoch[slot]), REASON_MERGED, number)
+        self._events.append(report(p, np.array([kept])))

@@ -84,6 +84,10 @@ _ALL = 7
 _RATE = 8
 """Errors of one sensor from here on are the rates of those four before."""
 _VAR = FIRST_COLUMN + 17
+ASTRAY = 5.0
+"""An innovation of so much NIS per degree of freedom, when a sensor begins, says that an orbit is not as well known as
+it seems (one in a thousand does so by chance)."""
+MOST_WIDER = 25.0
 
 
 def kept(kinds: int) -> int:
@@ -414,6 +418,30 @@ def _note_innovations(W, n, own, known, out, start):
 
 
 @kernel
+def _widen(W, n, begins, used, count, J):
+    """Where a sensor begins to follow a track and finds it far from where it should be: as much uncertainty of orbit as
+    explains that, up to MOST_WIDER times what was there. Says whether there was any such lane.
+
+    An orbit that a bad pass has led astray is surer of itself than it ought to be; the next passes are what can tell.
+    """
+    any_of_them = False
+    for m in range(n):
+        dof = degrees(used[m])
+        nis = W[NIS + m]
+        if not begins[m] or not ASTRAY * dof < nis < np.inf:
+            continue
+        wider = min(nis / dof, MOST_WIDER)
+        for i in range(21):
+            W[P + i * LANES + m] *= wider
+        for a in range(count[m]):
+            for j in range(6):
+                J[m, 6 + a, j] *= np.sqrt(wider)
+                J[m, j, 6 + a] = J[m, 6 + a, j]
+        any_of_them = True
+    return any_of_them
+
+
+@kernel
 def _leave_one_out(W, n, gates, used, own, known, now):
     """As `filter._leave_one_out`."""
     for drop in (1, 4, 2):
@@ -530,6 +558,9 @@ def try_pairs_considering(
         noise_lanes(W)
         linearise_lanes(W)
         _update(W, size, own_sigma, known, now)
+        if _widen(W, size, begins, used, count, J_in):
+            noise_lanes(W)
+            _update(W, size, own_sigma, known, now)
         if out.shaped[start]:
             _note_innovations(W, size, own_sigma, known, out, start)
         if may_drop:

@@ -199,11 +199,13 @@ class Initiator:
         """The orbit that the last of the places ``every``, the newest, completes; and how many were let go as theirs
         is no orbit in space.
 
-        Those in the window are tried first: a long arc asks more of sigmas than a short one.
+        Those in the window are tried first: a long arc asks more of sigmas than a short one. Of those before it, what
+        was near a track is a track's gross error rather than a new object.
         """
         if len(every) < self._enough:
             return None, (0, 0)
-        recent = every[self._t[every] >= self._t[every[-1]] - self._window_ns]
+        new = self._t[every] >= self._t[every[-1]] - self._window_ns
+        recent, every = every[new], every[new | ~self._near[every]]
         for which in (recent, every) if len(recent) < len(every) else (every,):
             found = self._through(which, W, model)
             if found is None:
