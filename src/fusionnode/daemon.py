@@ -42,7 +42,7 @@ from fusionnode.record.replay import Replayable
 from fusionnode.record.state_file import Saver, StateError
 from fusionnode.release import lists as release_lists
 from fusionnode.release.outlet import Outlet, OutletError
-from fusionnode.release.outlets import GroupStream, Outlets
+from fusionnode.release.outlets import GroupStream, Outlets, require_keys
 from fusionnode.security.keyring import Keyring, KeyringError
 
 SWITCH_INTERVAL_S = 0.0005
@@ -321,6 +321,7 @@ def run(
         )
     # Unique for each run on this computer, whatever time the node is told it is.
     stream_epoch = f"{config.node.id}-{SystemClock().now_ns():x}"
+    require_keys(config)
     log("starting", version=__version__, node=config.node.id, stream_epoch=stream_epoch)
     started = clock_module.monotonic_ns()
     with _interruptible():

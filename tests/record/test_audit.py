@@ -55,7 +55,7 @@ def test_a_torn_last_line_is_cut_off_and_told(tmp_path):
 def test_two_do_not_write_one_log(tmp_path):
     log = Audit(tmp_path / "node.log")
     with pytest.raises(AuditError, match="another process"):
-        Audit(tmp_path / "node.log")
+        Audit(tmp_path / "node.log", patience_s=0.05)
     log.close()
 
 

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,11 +28,15 @@ class AuditError(Exception):
 class Audit:
     """One log, open for appending. A last line that was torn by a power cut is cut off, and that is noted.
 
+    Args:
+        path: the file; made, with its folder, if it is not there.
+        patience_s: how long to wait for a process that is just ending to let go of it.
+
     Raises:
-        AuditError: the file cannot be opened, or its last whole line is none of a log.
+        AuditError: the file cannot be opened, another process writes it, or its last whole line is none of a log.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, patience_s: float = 3.0) -> None:
         self.path = Path(path)
         self._lines: list[bytes] = []
         self._dirty = False
@@ -39,11 +44,9 @@ class Audit:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not _locked(self._fd, patience_s):
                 os.close(self._fd)
-                raise AuditError(f"{self.path}: another process writes this log") from None
+                raise AuditError(f"{self.path}: another process writes this log")
             torn = self._go_to_end()
         except OSError as error:
             raise AuditError(f"{self.path}: {error.strerror}") from None
@@ -152,6 +155,19 @@ def verify(directory: str | Path) -> dict[str, int]:
             raise AuditError(f"{path}: {error.strerror}") from None
         counts[path.name] = n
     return counts
+
+
+def _locked(fd: int, patience_s: float) -> bool:
+    give_up_at = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() >= give_up_at:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def _check(path: Path, n: int, prev: str, line: bytes) -> None:

@@ -16,7 +16,7 @@ from fusionnode.core.types import LinkRecord
 from fusionnode.release.outlet import Granted, Outlet, OutletError
 from fusionnode.release.settings import GroupSettings, Partner
 from fusionnode.release.wire import Message, StreamDigest
-from fusionnode.security.keyring import Keyring, KeyringError
+from fusionnode.security.keyring import Keyring, KeyringError, server_name
 
 LINK_PREFIX = "group:"
 """Requests of a group's partners are link records of a link of this name and the group's."""
@@ -150,6 +150,24 @@ class Outlets:
 
     def __iter__(self) -> Iterator[Outlet]:
         return iter(self._by_name.values())
+
+
+def require_keys(config: Config) -> None:
+    """Look whether each group has its keys, before anything else takes its time.
+
+    Raises:
+        OutletError: one is not there or cannot be used; the text is one line naming the group.
+    """
+    if config.release.keys_directory is None:
+        return
+    keys = Keyring(config.release.keys_directory)
+    for name, group in config.group.items():
+        try:
+            keys.pair(server_name(name))
+            if group.sign:
+                keys.signing_secret()
+        except KeyringError as error:
+            raise OutletError(f"group.{name}: {error}") from None
 
 
 def settings_of(config: Config, name: str, signing_key: str | None) -> GroupSettings:

@@ -117,6 +117,9 @@ class Pacer:
         self._counts = counts
         self._sessions: dict[str, _Session] = {}
         self._rules: dict[bytes, str] = {}
+        self._packed: dict[
+            bytes, tuple[bytes, bytes]
+        ] = {}  # by topic: a payload and its record, for all partners
         self._epoch: str | None = None
         self._seq = 0
         self._ended: deque[tuple[int, bytes, bytes]] = deque()
@@ -390,8 +393,18 @@ class Pacer:
         if payload is None:
             return b""
         if session.compact and topic.startswith(schema.TOPIC_STATE):
-            return pack_state(payload) or payload
+            return self._compact(topic, payload)
         return payload
+
+    def _compact(self, topic: bytes, payload: bytes) -> bytes:
+        known = self._packed.get(topic)
+        if known is not None and known[0] is payload:
+            return known[1]
+        record = pack_state(payload) or payload
+        if len(self._packed) > len(self._cache().newest):
+            self._packed.clear()
+        self._packed[topic] = (payload, record)
+        return record
 
     def _reached(self, session: _Session) -> int:
         """Everything up to this number was sent, or something newer in its place."""
