@@ -14,6 +14,7 @@ from fusionnode.track.initiation.initiate import NewOrbit
 from fusionnode.track.picture import RING, Picture, Rules
 
 GATE = float(chi2.ppf(0.9999, 6))
+JUST_NOW_NS = 60_000_000_000
 AGREE = float(chi2.ppf(0.99, 6))
 MERGE_M = 3_000.0
 """Tracks further apart than this are not the same object, whatever their covariances say."""
@@ -101,13 +102,14 @@ def are_one(picture: Picture, engine: Engine, rules: Rules, slot: int, other: in
 def says_more(picture: Picture, slot: int, other: int) -> bool:
     """Of two tracks that are one object, at one time: whether the one in ``slot`` is to go on.
 
-    Where the two agree, it is the one that is known better: a few detections that a track of days did not take, at the
-    end of a pass, must not put their orbit in its place. Where they do not, one has gone astray: it is the one that was
-    updated last.
+    Where the two agree, or were both updated just now, it is the one that is known better: a few detections that a
+    track of days did not take, at the end of a pass, must not put their orbit in its place. Else one has gone astray,
+    and it is the one that was updated last.
     """
     p = picture
     P, Q = p.P[slot].reshape(6, 6), p.P[other].reshape(6, 6)
-    if p.epoch[slot] == p.epoch[other] and distance2(p.x[slot] - p.x[other], P + Q) <= AGREE:
+    both_now = abs(int(p.last_ob[slot]) - int(p.last_ob[other])) < JUST_NOW_NS
+    if p.epoch[slot] == p.epoch[other] and (both_now or distance2(p.x[slot] - p.x[other], P + Q) <= AGREE):
         volume, of_other = np.linalg.slogdet(P), np.linalg.slogdet(Q)
         if volume[0] > 0 and of_other[0] > 0 and volume[1] != of_other[1]:
             return bool(volume[1] < of_other[1])
