@@ -76,7 +76,9 @@ DAY_NS = 86_400_000_000_000
 REVIEW_HITS = 100
 """A track's identity is looked at again after so many hits, and while young at every doubling of them."""
 FITTED_NS = 3_000_000_000
-"""A track that a detection fitted so lately is not lost: a fast radar that glitches does not take it over."""
+"""A track that a detection fitted so lately is not lost: a fast radar that glitches does not take it over. With slower
+sensors, it is twice the time after which a track coasts.
+"""
 FAR_OFF = 1e6
 """NIS of what does not fit at all."""
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]
@@ -461,7 +463,8 @@ class Tracker:
         slot = continued_by(p, self._engine, self._rules, orbit) if is_sharp(orbit) else None
         if slot is not None and (
             np.count_nonzero(recent_hits(p, slot) >= t[0]) >= min(len(t), RING)
-            or t[-1] - p.last_ob[slot] < FITTED_NS
+            or t[-1] - p.last_ob[slot]
+            < max(FITTED_NS, 2 * self._rules.coast_after_ns[orbit.used["sensor"][-1]])
         ):
             # the track explains at least as much, or did just now; two objects this close cannot be told apart yet
             self._count_used(orbit.used["sensor"], Outcome.GATED_OUT)
