@@ -20,8 +20,8 @@ from fusionnode.core.types import LinkRecord
 from fusionnode.record.entries import Meta
 from fusionnode.record.journal import Journal
 from fusionnode.release.wire import StreamEncoder
-from fusionnode.track.association.associate import pairs_of_scan
 from fusionnode.track.association.cluster import assign
+from fusionnode.track.association.select import pairs_of_scan
 from fusionnode.track.filtering.engine import NumbaEngine
 from fusionnode.track.picture import report
 from fusionnode_hil import wire
