@@ -29,7 +29,7 @@ from fusionnode import __version__
 from fusionnode import config as config_module
 from fusionnode.codec import registry
 from fusionnode.complaints import clock_complaints, complaints
-from fusionnode.config import Config, ConfigError
+from fusionnode.config import Config, ConfigError, NodeLink
 from fusionnode.core import clock as clock_module
 from fusionnode.core.clock import Clock, DataClock, SystemClock
 from fusionnode.core.types import LinkRecord
@@ -101,7 +101,7 @@ def load_config(path: str | Path) -> tuple[Config, str]:
     """
     config = config_module.load(path)
     for name, link in config.link.items():
-        if link.codec not in registry.NAMES:
+        if not isinstance(link, NodeLink) and link.codec not in registry.NAMES:
             expected = ", ".join(registry.NAMES)
             raise ConfigError(f"{path}: link.{name}.codec: expected one of {expected} (is {link.codec!r})")
     for file in config.catalogue.files:

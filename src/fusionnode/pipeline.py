@@ -13,7 +13,8 @@ import numpy as np
 
 from fusionnode.catalogue.known import KnownObjects
 from fusionnode.codec import registry
-from fusionnode.config import Config
+from fusionnode.codec.node_stream import NodeStreamDecoder
+from fusionnode.config import Config, NodeLink
 from fusionnode.core.outcome import PENDING, Outcome, Outcomes, Share
 from fusionnode.core.refframes import EarthOrientation
 from fusionnode.core.schema import REASON_NODE_STOPPED
@@ -33,6 +34,9 @@ from fusionnode.intake.watch import SensorWatch
 from fusionnode.release.groups import Groups
 from fusionnode.release.stream import GroupStream
 from fusionnode.release.wire import Message, StreamEncoder
+from fusionnode.track.federation import origins
+from fusionnode.track.federation.carry import Carry
+from fusionnode.track.federation.picture import Federation
 from fusionnode.track.filtering.engine_variants import make_engine
 from fusionnode.track.past import state as track_state
 from fusionnode.track.past.rewind import Rewind
@@ -87,6 +91,12 @@ class Pipeline:
         self._decoders = {
             name: registry.make(link.codec, _source_of_link(name), self.outcomes, config.sensor_ids())
             for name, link in config.link.items()
+            if not isinstance(link, NodeLink)
+        }
+        self._nodes = {
+            name: NodeStreamDecoder(_source_of_link(name), self.outcomes)
+            for name, link in config.link.items()
+            if isinstance(link, NodeLink)
         }
         self._links_up: dict[str, bool] = dict.fromkeys(config.link, False)
         self._measurer = Measurer(config, orientation, self.outcomes)
@@ -101,6 +111,15 @@ class Pipeline:
             self._tracker, share, self.outcomes, names, coast_s=config.tracking.coast_publish_s,
             late_age_ns=late_age_ns, most_logged=config.tracking.late_log_measurements,
         )  # fmt: skip
+        self._federation: Federation | None = None
+        if self._nodes:
+            rows = {} if known is None else {n: row for row, n in enumerate(known.sat_no.tolist())}
+            self._federation = Federation(
+                config,
+                Carry(config.tracking, orientation),
+                self.outcomes,
+                lambda sat_no: rows.get(sat_no, -1),
+            )
         self._watch = SensorWatch(config)
         self._data_clock = config.clock.mode == "data"
         self._believable_ns = (
@@ -118,10 +137,12 @@ class Pipeline:
             classification_marking=config.node.classification_marking,
             data_mode=config.node.data_mode,
             source=config.node.source,
+            contributed=None if self._federation is None else self._contributed,
         )
         self._groups = Groups(
-            config, orientation, known, self._object, self.outcomes, stream_epoch=stream_epoch, key=offset_key
-        )
+            config, orientation, known, self._object, self.outcomes, stream_epoch=stream_epoch, key=offset_key,
+            others=None if self._federation is None else self._federation.origins,
+        )  # fmt: skip
         self._published: set[int] = set()
         self._heartbeat_ns = round(config.publish.heartbeat_s * SECOND_NS)
         self._sensor_state_ns = round(config.publish.sensor_state_s * SECOND_NS)
@@ -168,6 +189,9 @@ class Pipeline:
         for record in records:
             chunks.setdefault(record.link_id, []).append((record.t_rx_ns, record.data))
         for link_id, parts in chunks.items():
+            if link_id in self._nodes and self._federation is not None:
+                self._federation.take(link_id, self._nodes[link_id].decode(parts), parts[-1][0])
+                continue
             decoder = self._decoders.get(link_id)
             if decoder is None:
                 self.outcomes.add(_source_of_link(link_id), Outcome.LINK_UNKNOWN, len(parts))
@@ -243,7 +267,9 @@ class Pipeline:
         messages: list[Message] = []
         for event in merged(self._rewind.take()):
             if isinstance(event, Tombstone):
-                if event.track in self._published:
+                if self._federation is not None:
+                    self._federation.end(event)
+                elif event.track in self._published:
                     self._published.discard(event.track)
                     messages += self.encoder.tombstones([event])
                 self._groups.end(event, self._last_tick_ns)
@@ -260,13 +286,46 @@ class Pipeline:
                 if tentative.any():
                     event = event[~tentative]
             if len(event):
-                self._published.update(event["track"].tolist())
                 if self.on_states is not None:
                     self.on_states(event)
+                if self._federation is not None:
+                    self._federation.own(event)
+                    self._groups.states(event, self._last_tick_ns)
+                    continue
+                self._published.update(event["track"].tolist())
                 if self.streaming:
                     messages += self.encoder.states(event)
                     self._groups.states(event, self._last_tick_ns)
+        return messages if self._federation is None else messages + self._federate(self._federation)
+
+    def _federate(self, federation: Federation) -> list[Message]:
+        """What is published of the fused picture, after the own tracks have been dealt with."""
+        t_ns = self._last_tick_ns
+        told, fused = federation.turn(t_ns)
+        messages: list[Message] = []
+        for tombstone in told:
+            self._published.discard(tombstone.track)
+            messages += self.encoder.tombstones([tombstone])
+            self._groups.fused_end(tombstone, t_ns)
+        if len(fused.states):
+            self._published.update(fused.states["track"].tolist())
+            if self.streaming:
+                messages += self.encoder.states(fused.states)
+                self._groups.fused(fused.states, fused.own, t_ns)
         return messages
+
+    def _contributed(self, mask: int) -> dict[str, Any]:
+        """What the own stream says of a state to which other nodes may have contributed."""
+        assert self._federation is not None
+        others, node = self._federation.origins, self._config.node
+        own = [node.id] if mask & ((1 << len(self._config.sensor)) - 1) else []
+        fields: dict[str, Any] = {"provenance": own + others.nodes(mask)}
+        to = others.releasable_to(mask)
+        if to is not None:
+            markings = [node.classification_marking, *others.markings(mask)]
+            fields["classificationMarking"] = origins.strongest(markings) or " & ".join(markings)
+            fields["releasableTo"] = to
+        return fields
 
     def _periodic(self, t_ns: int, *, force: bool = False) -> list[Message]:
         messages: list[Message] = []
@@ -299,6 +358,7 @@ class Pipeline:
                 self._tracker, lambda row: -1 if known is None else known.object(row).sat_no
             ),
             **self._groups.export(),
+            **({} if self._federation is None else {"federation": self._federation.export()}),
         }
 
     def import_state(self, state: dict[str, Any], now_ns: int) -> Restored:
@@ -321,6 +381,8 @@ class Pipeline:
         if node != self._config.node.id:
             raise ValueError(f"the state of node {node!r}, not of {self._config.node.id!r}")
         self._groups.take_up(state)
+        if self._federation is not None:
+            self._federation.take_up(state.get("federation"))
         age_s = (now_ns - t_ns) / SECOND_NS
         ahead = not self._data_clock and age_s < -_AHEAD_S
         if ahead or age_s > self._config.state.max_age_s:
@@ -353,6 +415,7 @@ class Pipeline:
             "updates_mended": self._tracker.mended,
             "states_not_finite": self.encoder.not_finite,
             **({"released": self._groups.summary()} if self._groups.streams else {}),
+            **({"federation": self._federation.summary()} if self._federation is not None else {}),
             "earth_orientation": self.orientation_report(),
         }
 

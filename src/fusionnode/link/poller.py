@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import zmq
 
-from fusionnode.config import Link, SerialLink
+from fusionnode.config import Link, SerialLink, ZmqLink
 from fusionnode.core import clock as clock_module
 from fusionnode.core.clock import Clock
 from fusionnode.core.types import LinkRecord
@@ -72,7 +72,7 @@ class Poller:
         }
         self._by_fd: dict[int, _Line] = {}
         self._pulls: dict[zmq.Socket[bytes], tuple[str, ZmqPull]] = {}
-        self._zmq_links = {name: link for name, link in links.items() if not isinstance(link, SerialLink)}
+        self._zmq_links = {name: link for name, link in links.items() if isinstance(link, ZmqLink)}
         self._closed: list[str] = []  # ZeroMQ links whose address is still to be had again
         self._doors: LinkDoors | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
