@@ -615,6 +615,25 @@ class Partner(_Model):
     priority: tuple[str, ...] = ()
 
 
+class Tasking(_Model):
+    """Observations asked of one's own sensors, by cue commands over serial lines.
+
+    A partner that may do so asks at most once in ``request_interval_s``, for times up to ``ahead_s`` ahead. A look
+    takes ``dwell_s``; a sensor has ``acknowledge_s`` to answer. With ``refresh_sigma_m`` the node asks by itself: every
+    ``refresh_every_s`` for ``most_cues`` of the tracks whose position is less sure than that, each again after
+    ``again_s``.
+    """
+
+    request_interval_s: SecondsOrZero = 10.0
+    ahead_s: Seconds = 3600.0
+    dwell_s: Seconds = 10.0
+    acknowledge_s: Seconds = 5.0
+    refresh_sigma_m: Positive | None = None
+    refresh_every_s: Seconds = 10.0
+    most_cues: Annotated[int, Field(ge=1, le=100)] = 1
+    again_s: Seconds = 300.0
+
+
 class Journal(_Model):
     """Where the raw bytes are kept."""
 
@@ -657,6 +676,7 @@ class Config(_Model):
     state: State = State()
     daemon: Daemon = Daemon()
     release: Release = Release()
+    tasking: Tasking = Tasking()
     group: dict[Name, Group] = {}
     partner: dict[Name, Partner] = {}
 

@@ -14,7 +14,7 @@ import numpy as np
 from fusionnode.catalogue.known import KnownObjects
 from fusionnode.codec import registry
 from fusionnode.codec.node_stream import NodeStreamDecoder
-from fusionnode.config import Config, NodeLink
+from fusionnode.config import Config, NodeLink, SerialLink
 from fusionnode.core.outcome import PENDING, Outcome, Outcomes, Share
 from fusionnode.core.refframes import EarthOrientation
 from fusionnode.core.schema import REASON_NODE_STOPPED
@@ -34,6 +34,8 @@ from fusionnode.intake.watch import SensorWatch
 from fusionnode.release.groups import Groups
 from fusionnode.release.stream import GroupStream
 from fusionnode.release.wire import Message, StreamEncoder
+from fusionnode.tasking.aim import Aimer
+from fusionnode.tasking.desk import Orders, Target, TaskingDesk
 from fusionnode.track.federation import origins
 from fusionnode.track.federation.carry import Carry
 from fusionnode.track.federation.picture import Federation
@@ -49,6 +51,7 @@ _BELIEVABLE_NS = 86_400 * SECOND_NS
 """How far beyond the clock of recorded data its last measurements may be at the end."""
 _AHEAD_S = 60.0
 _TENTATIVE = int(Status.TENTATIVE)
+_GROUP_LINK = "group:"
 _AGREE_ON_TIME = 3
 """Measurements that must have come as late as a time before recorded data's clock goes there."""
 
@@ -120,6 +123,9 @@ class Pipeline:
                 self.outcomes,
                 lambda sat_no: rows.get(sat_no, -1),
             )
+        carry = Carry(config.tracking, orientation)
+        self._desk = TaskingDesk(config, Aimer(config, orientation, carry), self._shown, self._unsure)
+        self._serial = [name for name, link in config.link.items() if isinstance(link, SerialLink)]
         self._watch = SensorWatch(config)
         self._data_clock = config.clock.mode == "data"
         self._believable_ns = (
@@ -164,6 +170,7 @@ class Pipeline:
             ValueError: it has other groups, or a file that cannot be used; nothing has changed then.
         """
         sha256 = self._groups.reload(config, t_ns)
+        self._desk.reload(config)
         self.config = config
         return sha256
 
@@ -192,11 +199,18 @@ class Pipeline:
             if link_id in self._nodes and self._federation is not None:
                 self._federation.take(link_id, self._nodes[link_id].decode(parts), parts[-1][0])
                 continue
+            if (group := link_id.removeprefix(_GROUP_LINK)) != link_id and group in self._config.group:
+                for t_rx_ns, data in parts:
+                    self._desk.request(group, data, t_rx_ns)
+                continue
             decoder = self._decoders.get(link_id)
             if decoder is None:
                 self.outcomes.add(_source_of_link(link_id), Outcome.LINK_UNKNOWN, len(parts))
             else:
-                self._take(decoder.decode(parts), parts[-1][0])
+                decoded = decoder.decode(parts)
+                if link_id in self._serial:
+                    self._note_sensors(link_id, decoded, parts[-1][0])
+                self._take(decoded, parts[-1][0])
 
     def feed_detections(self, detections: StructArray) -> None:
         """Take DETECTION[n] that were decoded elsewhere (files)."""
@@ -206,6 +220,8 @@ class Pipeline:
     def link_event(self, link_id: str, t_ns: int, up: bool) -> None:
         """A port appeared or vanished. What a vanished one left unfinished is done with."""
         self._links_up[link_id] = up
+        if not up:
+            self._desk.link_down(link_id)
         decoder = self._decoders.get(link_id)
         if decoder is not None and not up:
             self._take(decoder.finish(), t_ns)
@@ -221,7 +237,9 @@ class Pipeline:
         if t_ns <= 0:
             return []
         self._last_tick_ns = t_ns
-        return self._fuse(t_ns - self._hold_back_ns, t_ns - self._settle_ns) + self._periodic(t_ns)
+        messages = self._fuse(t_ns - self._hold_back_ns, t_ns - self._settle_ns) + self._periodic(t_ns)
+        self._desk.turn(t_ns)
+        return messages
 
     def finish(self, t_ns: int) -> list[Message]:
         """No more will come: fuse what was held back, tell that the tracks end here, and end the stream."""
@@ -345,6 +363,50 @@ class Pipeline:
         self._groups.turn(t_ns, lambda: self._sensor_states(t_ns), force=force)
         return messages
 
+    # -- observations asked for
+
+    def take_orders(self) -> Orders:
+        """Commands to send to sensors, replies to partners, and lines for the audit log, since the last time."""
+        return self._desk.take()
+
+    def _note_sensors(self, link_id: str, decoded: Decoded, t_ns: int) -> None:
+        numbers = dict.fromkeys(decoded.detections["sensor_id"].tolist())
+        numbers |= dict.fromkeys(report.sensor_id for report in decoded.reports)
+        self._desk.heard(link_id, list(numbers))
+        if decoded.reports:
+            self._desk.reports(decoded.reports, t_ns)
+
+    def _shown(self, group: str, track_id: str | None, sat_no: int | None) -> Target | None:
+        """The object that a group is shown by a name of its own, or by a catalogue number."""
+        stream = next((s for s in self._groups.streams if s.name == group), None)
+        number = None if stream is None else stream.shown(track_id, sat_no)
+        if number is None:
+            return None
+        picture, slots = self._tracker.picture, self._tracker.slots()
+        for slot in slots[picture.number[slots] == number].tolist():
+            return Target(
+                number, picture.x[slot].copy(), picture.P[slot].reshape(6, 6).copy(), int(picture.epoch[slot])
+            )
+        found = None if self._federation is None else self._federation.target(number)
+        return None if found is None else Target(number, *found)
+
+    def _unsure(self) -> list[Target]:
+        """Own tracks less sure of their position than `Tasking.refresh_sigma_m`, the least sure first."""
+        limit = self._config.tasking.refresh_sigma_m
+        picture, slots = self._tracker.picture, self._tracker.slots()
+        slots = slots[picture.status[slots] != _TENTATIVE]
+        sigma = np.sqrt(picture.P[slots][:, [0, 7, 14]].sum(axis=1))
+        numbers = picture.number[slots].tolist()
+        rows = [
+            (-s, n, i)
+            for s, n, i in zip(sigma.tolist(), numbers, slots.tolist(), strict=True)
+            if limit is not None and s > limit
+        ]
+        return [
+            Target(n, picture.x[i].copy(), picture.P[i].reshape(6, 6).copy(), int(picture.epoch[i]))
+            for _, n, i in sorted(rows)
+        ]
+
     # -- what outlives it
 
     def export_state(self) -> dict[str, Any]:
@@ -415,6 +477,7 @@ class Pipeline:
             "updates_mended": self._tracker.mended,
             "states_not_finite": self.encoder.not_finite,
             **({"released": self._groups.summary()} if self._groups.streams else {}),
+            **({"cues": self._desk.summary()} if self._desk.may_be_asked else {}),
             **({"federation": self._federation.summary()} if self._federation is not None else {}),
             "earth_orientation": self.orientation_report(),
         }

@@ -102,7 +102,14 @@ def test_a_restart_of_the_other_is_taken_up(scene: Any) -> None:
             out.append(msgpack.packb(m))
         if tick == 20:
             states = [p for p in out if msgpack.unpackb(p)["type"] == "state"]
-            head = {"v": 1, "type": "snapshot", "id": 1, "streamEpoch": "bravo-2", "seq": 0, "count": len(states)}
+            head = {
+                "v": 1,
+                "type": "snapshot",
+                "id": 1,
+                "streamEpoch": "bravo-2",
+                "seq": 0,
+                "count": len(states),
+            }
             out.insert(0, msgpack.packb(head) + b"".join(states))
         return out
 
@@ -113,7 +120,9 @@ def test_a_restart_of_the_other_is_taken_up(scene: Any) -> None:
     assert ledger_adds_up(run.pipelines["alpha"])
 
 
-@pytest.mark.parametrize("lie", ["far", "sure", "echo", "other_mode", "unmarked", "garbage", "stranger", "future"])
+@pytest.mark.parametrize(
+    "lie", ["far", "sure", "echo", "other_mode", "unmarked", "garbage", "stranger", "future"]
+)
 def test_a_liar_is_counted_and_moves_nothing(scene: Any, lie: str) -> None:
     orientation, x0, looks = scene
 
@@ -174,7 +183,10 @@ releasable_to = ["{}"]
 name = "all"
 """
     for to, nodes in (("CHARLIE", {("alpha",)}), ("ALPHA", {("alpha",), ("alpha", "bravo")})):
-        configs = {"alpha": fed.node("alpha", "bravo", more=more.format(to)), "bravo": fed.node("bravo", "alpha")}
+        configs = {
+            "alpha": fed.node("alpha", "bravo", more=more.format(to)),
+            "bravo": fed.node("bravo", "alpha"),
+        }
         run = fed.both_ways(orientation, looks, TIMES, configs=configs)
         third = run.pipelines["alpha"].groups[1].take().messages
         states = [m for _, p in third if (m := msgpack.unpackb(p))["type"] == "state"]

@@ -156,6 +156,11 @@ class Federation:
             if entity.own is None and entity.published
         ]
 
+    def target(self, number: int) -> tuple[F64, F64, int] | None:
+        """State, covariance and time (TAI ns) of an object by its number; None: there is none."""
+        entity = self._entities.get(number)
+        return None if entity is None else (entity.reference_x, entity.reference_P, entity.reference_ns)
+
     @property
     def tracks(self) -> int:
         """Objects in the fused picture."""
