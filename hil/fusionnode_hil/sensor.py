@@ -158,6 +158,8 @@ class Sensor(ABC):
             return _report(t_ns, self._time(t_ns))
         if what > 2:
             _, command = self._later.pop(what - 3)
+            if command.code == wire.CUE:
+                return _report(t_ns, self._ack(command, t_ns, wire.DONE))
             return _report(t_ns, self._ack(command, t_ns, wire.DONE), *self._set_mode(command.argument, t_ns))
         scan, self._scans = self._scans, self._scans + 1
         sky = self._sky(scan // BLOCK)
@@ -224,9 +226,19 @@ class Sensor(ABC):
             return [self._ack(command, t_ns, wire.DONE)]
         if command.code == wire.PING:
             return [self._ack(command, t_ns, wire.DONE)]
-        # its field of view is fixed, and a locked clock knows better
+        if command.code == wire.CUE and self._can_look(command, t_ns):
+            self._later.append((t_ns + command.until_ns - self.device_ns(t_ns), command))
+            return [self._ack(command, t_ns, wire.ACCEPTED)]
+        # a place outside its field of view, and a locked clock knows better
         known = command.code in (wire.SET_MODE, wire.CUE, wire.TIME_SYNC)
         return [self._ack(command, t_ns, wire.REFUSED if known else wire.UNKNOWN)]
+
+    def _can_look(self, command: wire.Command, t_ns: int) -> bool:
+        """Whether a cue is to a direction in the field, which it looks at anyway, and not over yet."""
+        if command.coordinates != wire.AZEL or command.until_ns <= self.device_ns(t_ns):
+            return False
+        az, el = (bam * 2.0 * np.pi / 2**32 for bam in (command.lon_bam32, command.lat_bam32))
+        return bool(self.field.contains(np.array([az]), np.array([el]))[0])
 
     def _set_mode(self, mode: int, t_ns: int) -> list[wire.Message]:
         changed, self.mode = mode != self.mode, mode

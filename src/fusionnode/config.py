@@ -227,7 +227,30 @@ class ZmqLink(_Model):
     high_water_mark: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
 
 
-Link = Annotated[SerialLink | ZmqLink, Field(discriminator="kind")]
+class NodeLink(_Model):
+    """Another node's release group, whose tracks are fused with one's own for what is published.
+
+    ``endpoint`` and ``request_endpoint`` are the group's there, ``server_key`` is the file of its public key, and
+    ``secret_key`` names the pair in ``release.keys_directory`` that this node shows (made by ``fusionnode keys new``).
+    Heartbeats there say ``node_id``. States are fused as long as they are not older than ``stale_s``, and a track that
+    only the other node sees is kept for ``end_s`` without news. No state is taken to be better than the least sigmas.
+    """
+
+    kind: Literal["node"]
+    endpoint: Annotated[str, Field(pattern=r"^(tcp|ipc)://.+")]
+    request_endpoint: Annotated[str, Field(pattern=r"^(tcp|ipc)://.+")]
+    node_id: Name
+    server_key: str
+    secret_key: Name
+    stale_s: Seconds = 60.0
+    end_s: Seconds = 900.0
+    most_tracks: Annotated[int, Field(ge=1, le=200_000)] = 20_000
+    min_position_sigma_m: Positive = 1.0
+    min_velocity_sigma_m_s: Positive = 1e-3
+    high_water_mark: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+
+
+Link = Annotated[SerialLink | ZmqLink | NodeLink, Field(discriminator="kind")]
 
 
 class Tracking(_Model):
@@ -599,6 +622,25 @@ class Partner(_Model):
     priority: tuple[str, ...] = ()
 
 
+class Tasking(_Model):
+    """Observations asked of one's own sensors, by cue commands over serial lines.
+
+    A partner that may do so asks at most once in ``request_interval_s``, for times up to ``ahead_s`` ahead. A look
+    takes ``dwell_s``; a sensor has ``acknowledge_s`` to answer. With ``refresh_sigma_m`` the node asks by itself: every
+    ``refresh_every_s`` for ``most_cues`` of the tracks whose position is less sure than that, each again after
+    ``again_s``.
+    """
+
+    request_interval_s: SecondsOrZero = 10.0
+    ahead_s: Seconds = 3600.0
+    dwell_s: Seconds = 10.0
+    acknowledge_s: Seconds = 5.0
+    refresh_sigma_m: Positive | None = None
+    refresh_every_s: Seconds = 10.0
+    most_cues: Annotated[int, Field(ge=1, le=100)] = 1
+    again_s: Seconds = 300.0
+
+
 class Journal(_Model):
     """Where the raw bytes are kept."""
 
@@ -641,6 +683,7 @@ class Config(_Model):
     state: State = State()
     daemon: Daemon = Daemon()
     release: Release = Release()
+    tasking: Tasking = Tasking()
     group: dict[Name, Group] = {}
     partner: dict[Name, Partner] = {}
 
@@ -672,6 +715,13 @@ class Config(_Model):
                 raise ValueError(f"link.{name}.curve: needs release.keys_directory")
             if isinstance(link, ZmqLink):
                 _require_port(f"link.{name}.endpoint", link.endpoint)
+            if isinstance(link, NodeLink):
+                _require_port(f"link.{name}.endpoint", link.endpoint)
+                _require_port(f"link.{name}.request_endpoint", link.request_endpoint)
+                if self.release.keys_directory is None:
+                    raise ValueError(f"link.{name}.secret_key: needs release.keys_directory")
+                if link.node_id == self.node.id:
+                    raise ValueError(f"link.{name}.node_id: {link.node_id!r} is this node's own")
         _require_port("publish.endpoint", self.publish.endpoint)
         _require_port("publish.snapshot_endpoint", self.publish.snapshot_endpoint)
         if self.publish.endpoint == self.publish.snapshot_endpoint:
@@ -776,6 +826,8 @@ def _place(tree: dict[str, Any], folder: Path) -> None:
         catalogue["files"] = [str(folder / f) if isinstance(f, str) else f for f in catalogue["files"]]
     for name, key in _FOLDERS:
         place(table(tree.get(name)), key)
+    for link in table(tree.get("link")).values():
+        place(table(link), "server_key")
     for group in table(tree.get("group")).values():
         place(table(group), "spool_directory")
         rules = table(group).get("rule")
@@ -787,7 +839,7 @@ def _first_fault(error: ValidationError) -> str:
     """The first fault as ``key: what was expected``, with the number of further ones."""
     faults = error.errors(include_url=False)
     first = faults[0]
-    parts = [str(p) for p in first["loc"] if p not in ("serial", "zmq", "[key]")]
+    parts = [str(p) for p in first["loc"] if p not in ("serial", "zmq", "node", "[key]")]
     key = ".".join(parts)
     if first["type"] == "extra_forbidden":
         text = "unknown key"

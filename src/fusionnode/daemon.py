@@ -29,14 +29,15 @@ from fusionnode import __version__
 from fusionnode import config as config_module
 from fusionnode.codec import registry
 from fusionnode.complaints import clock_complaints, complaints
-from fusionnode.config import Config, ConfigError
+from fusionnode.config import Config, ConfigError, NodeLink
 from fusionnode.core import clock as clock_module
 from fusionnode.core.clock import Clock, DataClock, SystemClock
 from fusionnode.core.types import LinkRecord
 from fusionnode.link.inbox import Inbox, PortEvent
 from fusionnode.link.poller import Poller
 from fusionnode.record import state_file
-from fusionnode.record.entries import Finish, LinkEvent, Meta, QueueDrop, Reload
+from fusionnode.record.audit import Audit, AuditError
+from fusionnode.record.entries import Command, Finish, LinkEvent, Meta, QueueDrop, Reload
 from fusionnode.record.journal import Journal
 from fusionnode.record.node_log import NodeLog
 from fusionnode.record.replay import Replayable
@@ -63,6 +64,7 @@ _DROP_LOG_NS = 10_000_000_000  # an overload is not to be made worse by talking 
 if TYPE_CHECKING:
     from fusionnode.catalogue.known import KnownObjects
     from fusionnode.pipeline import Pipeline
+    from fusionnode.tasking.desk import Orders
 
 
 class Fusion(Replayable, Protocol):
@@ -83,6 +85,9 @@ class Fusion(Replayable, Protocol):
     def due_ns(self) -> int | None:
         """When what is held back is due, TAI ns; None: nothing is held back."""
 
+    def take_orders(self) -> Orders:
+        """What is to be sent to sensors and answered to partners."""
+
     def summary(self) -> dict[str, object]:
         """Counters and tracks."""
 
@@ -102,7 +107,7 @@ def load_config(path: str | Path) -> tuple[Config, str]:
     """
     config = config_module.load(path)
     for name, link in config.link.items():
-        if link.codec not in registry.NAMES:
+        if not isinstance(link, NodeLink) and link.codec not in registry.NAMES:
             expected = ", ".join(registry.NAMES)
             raise ConfigError(f"{path}: link.{name}.codec: expected one of {expected} (is {link.codec!r})")
     for file in config.catalogue.files:
@@ -404,6 +409,8 @@ class Node:
     saver: Saver | None = None
     outlets: Outlets | None = None
     config_path: Path | None = None
+    _poller: Poller | None = field(init=False, default=None)
+    _audit: Audit | None = field(init=False, default=None)
     _wanted: list[tuple[Config, str]] = field(init=False, default_factory=list)
     _inbox: Inbox = field(init=False)
     _stopping: threading.Event = field(init=False, default_factory=threading.Event)
@@ -435,6 +442,7 @@ class Node:
         poller = Poller(
             self.config.link, self.clock, self._inbox.put, self._on_port, Keyring(keys) if keys else None
         )
+        self._poller = poller
         gc.collect()
         gc.freeze()  # what was loaded so far stays: no need to look through it while tracking
         threads = [
@@ -553,6 +561,7 @@ class Node:
             if self.journal is not None:
                 self.journal.append_tick(t_ns)
             self.outlet.send(self.pipeline.tick(t_ns))
+            self._command()
             self._release()
             self._save()
             self._complain()
@@ -587,6 +596,33 @@ class Node:
         self.outlets.send(self.pipeline.groups)
         if records := self.outlets.requests(self.clock.now_ns()):
             self._inbox.put(records)
+
+    def _command(self) -> None:
+        """Hand on cues: into the audit log first, then the journal, then to the sensor."""
+        orders = self.pipeline.take_orders()
+        if orders.audit:
+            self._write_down(orders.audit)
+        for t_ns, link_id, data in orders.commands:
+            if self.journal is not None:
+                self.journal.append(Command(t_ns, link_id, data))
+            if self._poller is not None:
+                self._poller.post(link_id, data)
+        for group, partner, payload in orders.replies:
+            if self.outlets is not None:
+                self.outlets.reply(group, partner, payload)
+
+    def _write_down(self, lines: Sequence[dict[str, Any]]) -> None:
+        directory = self.config.release.audit_directory
+        if directory is None:
+            return
+        try:
+            if self._audit is None:
+                self._audit = Audit(Path(directory) / "node.log")
+            for fields in lines:
+                self._audit.append("cue", fields)
+            self._audit.sync()
+        except (AuditError, OSError) as error:
+            self.log("audit_fault", text=str(error))
 
     def _save(self, *, at_once: bool = False) -> None:
         """Hand over a copy of what the pipeline knows, if it is time; another thread writes it."""

@@ -13,7 +13,8 @@ import numpy as np
 
 from fusionnode.catalogue.known import KnownObjects
 from fusionnode.codec import registry
-from fusionnode.config import Config
+from fusionnode.codec.node_stream import NodeStreamDecoder
+from fusionnode.config import Config, NodeLink, SerialLink
 from fusionnode.core.outcome import PENDING, Outcome, Outcomes, Share
 from fusionnode.core.refframes import EarthOrientation
 from fusionnode.core.schema import REASON_NODE_STOPPED
@@ -33,6 +34,11 @@ from fusionnode.intake.watch import SensorWatch
 from fusionnode.release.groups import Groups
 from fusionnode.release.stream import GroupStream
 from fusionnode.release.wire import Message, StreamEncoder
+from fusionnode.tasking.aim import Aimer
+from fusionnode.tasking.desk import Orders, Target, TaskingDesk
+from fusionnode.track.federation import origins
+from fusionnode.track.federation.carry import Carry
+from fusionnode.track.federation.picture import Federation
 from fusionnode.track.filtering.engine_variants import make_engine
 from fusionnode.track.past import state as track_state
 from fusionnode.track.past.rewind import Rewind
@@ -45,6 +51,7 @@ _BELIEVABLE_NS = 86_400 * SECOND_NS
 """How far beyond the clock of recorded data its last measurements may be at the end."""
 _AHEAD_S = 60.0
 _TENTATIVE = int(Status.TENTATIVE)
+_GROUP_LINK = "group:"
 _AGREE_ON_TIME = 3
 """Measurements that must have come as late as a time before recorded data's clock goes there."""
 
@@ -89,6 +96,12 @@ class Pipeline:
         self._decoders = {
             name: registry.make(link.codec, _source_of_link(name), self.outcomes, config.sensor_ids())
             for name, link in config.link.items()
+            if not isinstance(link, NodeLink)
+        }
+        self._nodes = {
+            name: NodeStreamDecoder(_source_of_link(name), self.outcomes)
+            for name, link in config.link.items()
+            if isinstance(link, NodeLink)
         }
         self._links_up: dict[str, bool] = dict.fromkeys(config.link, False)
         self._measurer = Measurer(config, orientation, self.outcomes)
@@ -103,6 +116,18 @@ class Pipeline:
             self._tracker, share, self.outcomes, names, coast_s=config.tracking.coast_publish_s,
             late_age_ns=late_age_ns, most_logged=config.tracking.late_log_measurements,
         )  # fmt: skip
+        self._federation: Federation | None = None
+        if self._nodes:
+            rows = {} if known is None else {n: row for row, n in enumerate(known.sat_no.tolist())}
+            self._federation = Federation(
+                config,
+                Carry(config.tracking, orientation),
+                self.outcomes,
+                lambda sat_no: rows.get(sat_no, -1),
+            )
+        carry = Carry(config.tracking, orientation)
+        self._desk = TaskingDesk(config, Aimer(config, orientation, carry), self._shown, self._unsure)
+        self._serial = [name for name, link in config.link.items() if isinstance(link, SerialLink)]
         self._watch = SensorWatch(config)
         self._data_clock = config.clock.mode == "data"
         self._believable_ns = (
@@ -120,10 +145,12 @@ class Pipeline:
             classification_marking=config.node.classification_marking,
             data_mode=config.node.data_mode,
             source=config.node.source,
+            contributed=None if self._federation is None else self._contributed,
         )
         self._groups = Groups(
-            config, orientation, known, self._object, self.outcomes, stream_epoch=stream_epoch, key=offset_key
-        )
+            config, orientation, known, self._object, self.outcomes, stream_epoch=stream_epoch, key=offset_key,
+            others=None if self._federation is None else self._federation.origins,
+        )  # fmt: skip
         self._published: set[int] = set()
         self._heartbeat_ns = round(config.publish.heartbeat_s * SECOND_NS)
         self._sensor_state_ns = round(config.publish.sensor_state_s * SECOND_NS)
@@ -145,6 +172,7 @@ class Pipeline:
             ValueError: it has other groups, or a file that cannot be used; nothing has changed then.
         """
         sha256 = self._groups.reload(config, t_ns)
+        self._desk.reload(config)
         self.config = config
         return sha256
 
@@ -170,11 +198,21 @@ class Pipeline:
         for record in records:
             chunks.setdefault(record.link_id, []).append((record.t_rx_ns, record.data))
         for link_id, parts in chunks.items():
+            if link_id in self._nodes and self._federation is not None:
+                self._federation.take(link_id, self._nodes[link_id].decode(parts), parts[-1][0])
+                continue
+            if (group := link_id.removeprefix(_GROUP_LINK)) != link_id and group in self._config.group:
+                for t_rx_ns, data in parts:
+                    self._desk.request(group, data, t_rx_ns)
+                continue
             decoder = self._decoders.get(link_id)
             if decoder is None:
                 self.outcomes.add(_source_of_link(link_id), Outcome.LINK_UNKNOWN, len(parts))
             else:
-                self._take(decoder.decode(parts), parts[-1][0])
+                decoded = decoder.decode(parts)
+                if link_id in self._serial:
+                    self._note_sensors(link_id, decoded, parts[-1][0])
+                self._take(decoded, parts[-1][0])
 
     def feed_detections(self, detections: StructArray) -> None:
         """Take DETECTION[n] that were decoded elsewhere (files)."""
@@ -184,6 +222,8 @@ class Pipeline:
     def link_event(self, link_id: str, t_ns: int, up: bool) -> None:
         """A port appeared or vanished. What a vanished one left unfinished is done with."""
         self._links_up[link_id] = up
+        if not up:
+            self._desk.link_down(link_id)
         decoder = self._decoders.get(link_id)
         if decoder is not None and not up:
             self._take(decoder.finish(), t_ns)
@@ -199,7 +239,9 @@ class Pipeline:
         if t_ns <= 0:
             return []
         self._last_tick_ns = t_ns
-        return self._fuse(t_ns - self._hold_back_ns, t_ns - self._settle_ns) + self._periodic(t_ns)
+        messages = self._fuse(t_ns - self._hold_back_ns, t_ns - self._settle_ns) + self._periodic(t_ns)
+        self._desk.turn(t_ns)
+        return messages
 
     def finish(self, t_ns: int) -> list[Message]:
         """No more will come: fuse what was held back, tell that the tracks end here, and end the stream."""
@@ -247,7 +289,9 @@ class Pipeline:
         messages: list[Message] = []
         for event in merged(self._rewind.take()):
             if isinstance(event, Tombstone):
-                if event.track in self._published:
+                if self._federation is not None:
+                    self._federation.end(event)
+                elif event.track in self._published:
                     self._published.discard(event.track)
                     messages += self.encoder.tombstones([event])
                 self._groups.end(event, self._last_tick_ns)
@@ -264,13 +308,46 @@ class Pipeline:
                 if tentative.any():
                     event = event[~tentative]
             if len(event):
-                self._published.update(event["track"].tolist())
                 if self.on_states is not None:
                     self.on_states(event)
+                if self._federation is not None:
+                    self._federation.own(event)
+                    self._groups.states(event, self._last_tick_ns)
+                    continue
+                self._published.update(event["track"].tolist())
                 if self.streaming:
                     messages += self.encoder.states(event)
                     self._groups.states(event, self._last_tick_ns)
+        return messages if self._federation is None else messages + self._federate(self._federation)
+
+    def _federate(self, federation: Federation) -> list[Message]:
+        """What is published of the fused picture, after the own tracks have been dealt with."""
+        t_ns = self._last_tick_ns
+        told, fused = federation.turn(t_ns)
+        messages: list[Message] = []
+        for tombstone in told:
+            self._published.discard(tombstone.track)
+            messages += self.encoder.tombstones([tombstone])
+            self._groups.fused_end(tombstone, t_ns)
+        if len(fused.states):
+            self._published.update(fused.states["track"].tolist())
+            if self.streaming:
+                messages += self.encoder.states(fused.states)
+                self._groups.fused(fused.states, fused.own, t_ns)
         return messages
+
+    def _contributed(self, mask: int) -> dict[str, Any]:
+        """What the own stream says of a state to which other nodes may have contributed."""
+        assert self._federation is not None
+        others, node = self._federation.origins, self._config.node
+        own = [node.id] if mask & ((1 << len(self._config.sensor)) - 1) else []
+        fields: dict[str, Any] = {"provenance": own + others.nodes(mask)}
+        to = others.releasable_to(mask)
+        if to is not None:
+            markings = [node.classification_marking, *others.markings(mask)]
+            fields["classificationMarking"] = origins.strongest(markings) or " & ".join(markings)
+            fields["releasableTo"] = to
+        return fields
 
     def _periodic(self, t_ns: int, *, force: bool = False) -> list[Message]:
         messages: list[Message] = []
@@ -290,6 +367,50 @@ class Pipeline:
         self._groups.turn(t_ns, lambda: self._sensor_states(t_ns), force=force)
         return messages
 
+    # -- observations asked for
+
+    def take_orders(self) -> Orders:
+        """Commands to send to sensors, replies to partners, and lines for the audit log, since the last time."""
+        return self._desk.take()
+
+    def _note_sensors(self, link_id: str, decoded: Decoded, t_ns: int) -> None:
+        numbers = dict.fromkeys(decoded.detections["sensor_id"].tolist())
+        numbers |= dict.fromkeys(report.sensor_id for report in decoded.reports)
+        self._desk.heard(link_id, list(numbers))
+        if decoded.reports:
+            self._desk.reports(decoded.reports, t_ns)
+
+    def _shown(self, group: str, track_id: str | None, sat_no: int | None) -> Target | None:
+        """The object that a group is shown by a name of its own, or by a catalogue number."""
+        stream = next((s for s in self._groups.streams if s.name == group), None)
+        number = None if stream is None else stream.shown(track_id, sat_no)
+        if number is None:
+            return None
+        picture, slots = self._tracker.picture, self._tracker.slots()
+        for slot in slots[picture.number[slots] == number].tolist():
+            return Target(
+                number, picture.x[slot].copy(), picture.P[slot].reshape(6, 6).copy(), int(picture.epoch[slot])
+            )
+        found = None if self._federation is None else self._federation.target(number)
+        return None if found is None else Target(number, *found)
+
+    def _unsure(self) -> list[Target]:
+        """Own tracks less sure of their position than `Tasking.refresh_sigma_m`, the least sure first."""
+        limit = self._config.tasking.refresh_sigma_m
+        picture, slots = self._tracker.picture, self._tracker.slots()
+        slots = slots[picture.status[slots] != _TENTATIVE]
+        sigma = np.sqrt(picture.P[slots][:, [0, 7, 14]].sum(axis=1))
+        numbers = picture.number[slots].tolist()
+        rows = [
+            (-s, n, i)
+            for s, n, i in zip(sigma.tolist(), numbers, slots.tolist(), strict=True)
+            if limit is not None and s > limit
+        ]
+        return [
+            Target(n, picture.x[i].copy(), picture.P[i].reshape(6, 6).copy(), int(picture.epoch[i]))
+            for _, n, i in sorted(rows)
+        ]
+
     # -- what outlives it
 
     def export_state(self) -> dict[str, Any]:
@@ -303,6 +424,7 @@ class Pipeline:
                 self._tracker, lambda row: -1 if known is None else known.object(row).sat_no
             ),
             **self._groups.export(),
+            **({} if self._federation is None else {"federation": self._federation.export()}),
         }
 
     def import_state(self, state: dict[str, Any], now_ns: int) -> Restored:
@@ -325,6 +447,8 @@ class Pipeline:
         if node != self._config.node.id:
             raise ValueError(f"the state of node {node!r}, not of {self._config.node.id!r}")
         self._groups.take_up(state)
+        if self._federation is not None:
+            self._federation.take_up(state.get("federation"))
         age_s = (now_ns - t_ns) / SECOND_NS
         ahead = not self._data_clock and age_s < -_AHEAD_S
         if ahead or age_s > self._config.state.max_age_s:
@@ -357,6 +481,8 @@ class Pipeline:
             "updates_mended": self._tracker.mended,
             "states_not_finite": self.encoder.not_finite,
             **({"released": self._groups.summary()} if self._groups.streams else {}),
+            **({"cues": self._desk.summary()} if self._desk.may_be_asked else {}),
+            **({"federation": self._federation.summary()} if self._federation is not None else {}),
             "earth_orientation": self.orientation_report(),
         }
 

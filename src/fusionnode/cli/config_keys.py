@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from fusionnode.config import Area, Config, Rule, SerialLink, ZmqLink
+from fusionnode.config import Area, Config, NodeLink, Rule, SerialLink, ZmqLink
 
-_TABLES: dict[str, tuple[type[BaseModel], ...]] = {"link": (SerialLink, ZmqLink)}
+_TABLES: dict[str, tuple[type[BaseModel], ...]] = {"link": (SerialLink, ZmqLink, NodeLink)}
 _INNER: dict[str, tuple[tuple[str, type[BaseModel]], ...]] = {
     "group": (("rule", Rule), ("[group.NAME.rule.area]", Area))
 }

@@ -53,6 +53,16 @@ class Outcome(StrEnum):
     NOT_RELEASED = "not_released"  # by the group's policy
     SUPERSEDED = "superseded"  # a newer one of the object went out in its place, by the rule's rate or delay
     UNMARKED = "unmarked"  # a marking was missing, so it was refused
+    # of a state that another node sent (ledger ``node:LINK``), besides superseded and time_in_future
+    FOREIGN_TAKEN = "foreign_taken"  # it is the newest of its track
+    FOREIGN_OWN = "foreign_own"  # this node has contributed to it, so it says nothing new
+    FOREIGN_UNMARKED = "foreign_unmarked"  # it does not say who contributed, or who may have it
+    FOREIGN_OTHER_MODE = "foreign_other_mode"  # real, test, simulated and exercise are not mixed
+    FOREIGN_TENTATIVE = "foreign_tentative"
+    FOREIGN_STALE = "foreign_stale"  # too old to be of use when it came
+    FOREIGN_IMPLAUSIBLE = "foreign_implausible"  # no object near the Earth, or no covariance
+    FOREIGN_LIMIT = "foreign_limit"  # more tracks, or more kinds of origin, than there is room for
+    FOREIGN_STRANGER = "foreign_stranger"  # the link's heartbeats are of another node than configured
 
 
 PENDING = "pending"

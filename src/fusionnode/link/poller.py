@@ -6,16 +6,18 @@ Stamps what comes in with the time it was read, hands it on undecoded, and looks
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import zmq
 
-from fusionnode.config import Link, SerialLink
+from fusionnode.config import Link, NodeLink, SerialLink, ZmqLink
 from fusionnode.core import clock as clock_module
 from fusionnode.core.clock import Clock
 from fusionnode.core.types import LinkRecord
 from fusionnode.link.doors import LinkDoors
+from fusionnode.link.node_in import NodeIn, read_keys
 from fusionnode.link.serial_port import PortError, SerialPort
 from fusionnode.link.zmq_in import DRAIN_MESSAGES, LinkError, ZmqPull
 from fusionnode.security.keyring import Keyring
@@ -72,11 +74,16 @@ class Poller:
         }
         self._by_fd: dict[int, _Line] = {}
         self._pulls: dict[zmq.Socket[bytes], tuple[str, ZmqPull]] = {}
-        self._zmq_links = {name: link for name, link in links.items() if not isinstance(link, SerialLink)}
+        self._zmq_links = {name: link for name, link in links.items() if isinstance(link, ZmqLink)}
+        self._nodes: dict[str, NodeIn] = {}
+        self._node_of: dict[zmq.Socket[bytes], str] = {}
+        self._node_links = {name: link for name, link in links.items() if isinstance(link, NodeLink)}
+        self._nodes_up: dict[str, bool] = {}
         self._closed: list[str] = []  # ZeroMQ links whose address is still to be had again
         self._doors: LinkDoors | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poll = zmq.Poller()
+        self._posted: deque[tuple[str, bytes]] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll.register(self._wake_fd, zmq.POLLIN)
         self.endpoints: dict[str, str] = {}
@@ -85,6 +92,8 @@ class Poller:
             self._lock_doors(keyring)
             for name in self._zmq_links:
                 self._open_socket(name)
+            for name in self._node_links:
+                self._open_node(name, keyring)
         except LinkError:
             self.close()
             raise
@@ -103,6 +112,9 @@ class Poller:
                 records += [LinkRecord(t_ns, link_id, message) for message in link.read()]
             elif source == self._wake_fd:
                 os.eventfd_read(self._wake_fd)
+            elif not isinstance(source, int) and (of := self._node_of.get(source)) is not None:
+                t_ns = self._clock.now_ns()
+                records += [LinkRecord(t_ns, of, message) for message in self._nodes[of].read(source)]
             elif not isinstance(source, int):
                 assert self._doors is not None
                 self._doors.serve()
@@ -112,12 +124,15 @@ class Poller:
                     self._serve(line, happened, records)
                 except PortError as down:
                     gone.append((line, str(down)))
+        while self._posted:
+            self.write(*self._posted.popleft())
         if records:
             self._sink(records)
         # Only now: what a port said last comes before the news that it is gone.
         for line, reason in gone:
             self._lost(line, reason)
         self._retry()
+        self._turn_nodes()
         if self._doors is not None:
             self._drop_revoked(self._doors)
         return len(records)
@@ -138,6 +153,11 @@ class Poller:
             return False
         return True
 
+    def post(self, link_id: str, data: bytes) -> None:
+        """As `write`, soon, from any thread; what cannot be sent is not."""
+        self._posted.append((link_id, data))
+        self.wake()
+
     def wake(self) -> None:
         """Make ``run_once`` return soon. From any thread."""
         os.eventfd_write(self._wake_fd, 1)
@@ -151,6 +171,10 @@ class Poller:
         for _, link in self._pulls.values():
             link.close()
         self._pulls.clear()
+        for node in self._nodes.values():
+            node.close()
+        self._nodes.clear()
+        self._node_of.clear()
         if self._doors is not None:
             self._doors.close()
             self._doors = None
@@ -191,6 +215,37 @@ class Poller:
         self._poll.register(link.socket, zmq.POLLIN)
         self.endpoints[name] = link.endpoint
         self._on_event(name, self._clock.now_ns(), True, link.endpoint)
+
+    def _open_node(self, name: str, keyring: Keyring | None) -> None:
+        link = self._node_links[name]
+        if keyring is None:
+            raise LinkError(f"link.{name}.secret_key: there is no folder of keys (release.keys_directory)")
+        try:
+            node = NodeIn(self._context, link, read_keys(link, keyring))
+        except LinkError as error:
+            raise LinkError(f"link.{name}: {error}") from None
+        self._nodes[name] = node
+        self.endpoints[name] = link.endpoint
+        self._register(name, node)
+
+    def _register(self, name: str, node: NodeIn) -> None:
+        for socket in node.sockets:
+            self._poll.register(socket, zmq.POLLIN)
+            self._node_of[socket] = name
+
+    def _turn_nodes(self) -> None:
+        """Let each node's link ask for what it misses; tell when one is heard, and when no longer."""
+        for name, node in self._nodes.items():
+            before = list(node.sockets)
+            if node.turn():
+                for socket in before:
+                    self._poll.unregister(socket)
+                    del self._node_of[socket]
+                self._register(name, node)
+            if node.heard != self._nodes_up.get(name, False):
+                self._nodes_up[name] = node.heard
+                reason = "heard" if node.heard else "silent: connected anew"
+                self._on_event(name, self._clock.now_ns(), node.heard, reason)
 
     def _drop_revoked(self, doors: LinkDoors) -> None:
         """Cut the connections of links that somebody may not send to any more; the others come back by themselves."""

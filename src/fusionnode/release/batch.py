@@ -55,6 +55,8 @@ class Context(NamedTuple):
     sensor_names: Sequence[str]
     provenance: Sequence[str]
     offsets: Offsets
+    nodes: Callable[[int], list[str]] | None = None
+    """Names of the other nodes that a state's bits stand for; None: there are none."""
 
 
 class Body(NamedTuple):
@@ -163,7 +165,7 @@ class StateBatch:
         if fields is not None:
             body = {key: value for key, value in body.items() if key in fields or key not in _MAY_BE_WITHHELD}
         if fields is None or "provenance" in fields:
-            body["provenance"] = list(self._context.provenance)
+            body["provenance"] = self._provenance(row)
         if level != EXACT:
             # Of the exact state's update: they belong to no other. What is withheld stays away.
             body |= {key: None for key in ("nis", "dof") if key in body}
@@ -171,6 +173,13 @@ class StateBatch:
         if own_id:
             del body["idOnOrbit"]
         return Body(pairs(body), len(body), own_id)
+
+    def _provenance(self, row: int) -> list[str]:
+        context, mask = self._context, int(self.states["sensors"][row])
+        if context.nodes is None or not mask >> len(context.sensor_names):
+            return list(context.provenance)
+        own = mask & ((1 << len(context.sensor_names)) - 1)
+        return [*(context.provenance if own else ()), *context.nodes(mask)]
 
     def _known(self, row: int) -> KnownObject | None:
         which = int(self.states["object"][row])

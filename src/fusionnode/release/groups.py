@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,6 +33,20 @@ class Numbered(Protocol):
         """Catalogue numbers by row."""
 
 
+class Others(Protocol):
+    """What is needed of the origins of what other nodes contribute."""
+
+    @property
+    def remote(self) -> int:
+        """The bits of states that stand for other nodes."""
+
+    def nodes(self, mask: int) -> list[str]:
+        """Names of the nodes that bits stand for."""
+
+    def forbidden(self, releasable_to: Sequence[str], marking: str) -> int:
+        """Bits of what may not go to a group with these markings."""
+
+
 class Groups:
     """The groups' streams, in the order of the configuration.
 
@@ -42,6 +56,7 @@ class Groups:
         outcomes: where is counted what becomes of states.
         stream_epoch: of this run.
         key: the node's offset key.
+        others: the other nodes whose tracks are in the fused picture, if there are any.
 
     Raises:
         ValueError: there are groups and no key, or a file cannot be used.
@@ -57,6 +72,7 @@ class Groups:
         *,
         stream_epoch: str,
         key: bytes | None,
+        others: Others | None = None,
     ) -> None:
         if config.group and key is None:
             raise ValueError("release groups need the node's offset key")
@@ -68,9 +84,11 @@ class Groups:
             sensor_names=tuple(config.sensor),
             provenance=(config.node.id,),
             offsets=Offsets(key or _NO_KEY, stream_epoch),
+            nodes=None if others is None else others.nodes,
         )
+        self._others = others
         self._gone: deque[tuple[int, int]] = deque()
-        decided = policies(config, lists.read(config))
+        decided = policies(config, lists.read(config), 0 if others is None else others.remote)
         self.streams = tuple(
             GroupStream(
                 policy,
@@ -88,16 +106,51 @@ class Groups:
         )
 
     def states(self, states: StructArray, t_ns: int) -> None:
-        """TRACK_STATE[n] that the node publishes at tick ``t_ns``."""
-        if self.streams:
+        """TRACK_STATE[n] of own tracks, that the node publishes at tick ``t_ns``."""
+        if streams := self._of("local"):
             batch = StateBatch(states, self.context)
-            for stream in self.streams:
+            for stream in streams:
                 stream.states(batch, t_ns)
 
-    def end(self, tombstone: Tombstone, t_ns: int) -> None:
-        """A track has ended."""
-        for stream in self.streams:
+    def fused(self, states: StructArray, own: StructArray, t_ns: int) -> None:
+        """TRACK_STATE[n] of the fused picture. Who may not have what another node contributed gets ``own`` (n,), what
+        own sensors make of the same object, where its number is not 0.
+        """
+        whole: StateBatch | None = None
+        for stream in self._of("fused"):
+            self._forbid(stream)
+            closed = (states["sensors"] & np.uint64(stream.policy.foreign)) != 0
+            instead = closed & (own["track"] != 0)
+            if instead.any():
+                rows = states.copy()
+                rows[instead] = own[instead]
+                stream.states(StateBatch(rows, self.context), t_ns)
+                continue
+            whole = StateBatch(states, self.context) if whole is None else whole
+            stream.states(whole, t_ns)
+
+    def fused_end(self, tombstone: Tombstone, t_ns: int) -> None:
+        """An object of the fused picture has ended."""
+        for stream in self._of("fused"):
             stream.end(tombstone, t_ns)
+        self._forget_later(tombstone, t_ns)
+
+    def _of(self, picture: str) -> list[GroupStream]:
+        """The streams that get a picture; without other nodes, both are one."""
+        return [s for s in self.streams if self._others is None or s.policy.group.picture == picture]
+
+    def _forbid(self, stream: GroupStream) -> None:
+        if self._others is not None:
+            group = stream.policy.group
+            stream.policy.foreign = self._others.forbidden(group.releasable_to, group.classification_marking)
+
+    def end(self, tombstone: Tombstone, t_ns: int) -> None:
+        """An own track has ended."""
+        for stream in self._of("local"):
+            stream.end(tombstone, t_ns)
+        self._forget_later(tombstone, t_ns)
+
+    def _forget_later(self, tombstone: Tombstone, t_ns: int) -> None:
         if self.streams:
             # What of it waits for a delay still needs to know how it was moved.
             longest_ns = max((r.effects.delay_ns for s in self.streams for r in s.policy.rules), default=0)
@@ -133,9 +186,14 @@ class Groups:
         if tuple(config.sensor) != tuple(self._config.sensor):
             raise ValueError("sensor: other sensors than at the start need a restart")
         files = lists.read(config)
-        decided = policies(config, files)
+        decided = policies(config, files, 0 if self._others is None else self._others.remote)
         self._config = config
         for stream in self.streams:
+            if self._others is not None:
+                group = config.group[stream.name]
+                decided[stream.name].foreign = self._others.forbidden(
+                    group.releasable_to, group.classification_marking
+                )
             stream.reload(
                 decided[stream.name], _markings(config, stream.name), t_ns, **_intervals(config, stream.name)
             )

@@ -89,6 +89,8 @@ class Policy:
         self.forbidden = _forbidden(config, group)
         """Bits of the sensors whose owners do not let this group have what they see."""
         self.not_local = remote if group.picture == "local" else 0
+        self.foreign = 0
+        """Bits of what other nodes contributed and do not let this group have."""
         levels = [level_of(rule.precision_m) for rule in group.rule if rule.release]
         coarsest = max(levels, default=EXACT)
         self.rules = tuple(_compiled(rule, sensors, lists, coarsest) for rule in group.rule)
@@ -125,7 +127,7 @@ class Policy:
         open_ = np.ones(n, bool)
         for code, held in (
             (NOT_FINITE, ~batch.finite),
-            (ORIGINATOR, (mask & np.uint64(self.forbidden)) != 0),
+            (ORIGINATOR, (mask & np.uint64(self.forbidden | self.foreign)) != 0),
             (NOT_LOCAL, (mask & np.uint64(self.not_local)) != 0),
         ):
             out[open_ & held] = code
@@ -157,6 +159,10 @@ class Policy:
             names = ", ".join(self._names(mask & self.forbidden))
             return None, [
                 Verdict("(originator control)", True, f"sensor {names} is not releasable to this group")
+            ]
+        if mask & self.foreign:
+            return None, [
+                Verdict("(originator control)", True, "another node does not let this group have its part")
             ]
         if mask & self.not_local:
             return None, [

@@ -238,6 +238,13 @@ class GroupStream:
         """How many tracks the group is shown at present."""
         return self._shown
 
+    def shown(self, track_id: str | None, sat_no: int | None) -> int | None:
+        """The node's number of the track that the group is shown by a name, or as an object; None: of none."""
+        for number, track in sorted(self._tracks.items()):
+            if track.shown and (track.track_id == track_id or (sat_no and track.sat_no == sat_no)):
+                return number
+        return None
+
     def summary(self) -> dict[str, object]:
         """Counts for the node's own summary."""
         return {

@@ -43,6 +43,7 @@ class StreamEncoder:
         sensor_names: name of the sensor with index i.
         known_object: catalogue row (``TRACK_STATE.object``) to what it is called; None where unknown.
         classification_marking, data_mode, source: markings on every message.
+        contributed: further fields, and stronger markings, of a state by the bits of those who contributed.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class StreamEncoder:
         classification_marking: str = "U",
         data_mode: str = "TEST",
         source: str = "fusionnode",
+        contributed: Callable[[int], Mapping[str, Any]] | None = None,
     ) -> None:
+        self._contributed = contributed
         self._node_id = node_id
         self._stream_epoch = stream_epoch
         self._sensor_names = tuple(sensor_names)
@@ -208,6 +211,8 @@ class StreamEncoder:
             names = self._names_by_mask.get(mask) or self._names_of(mask)
             body = state_body(self.track_id(track), column, known, names)
             body.update(markings)
+            if self._contributed is not None:
+                body.update(self._contributed(mask))
             yield body  # type: ignore[misc]
 
     def _names_of(self, mask: int) -> list[str]:

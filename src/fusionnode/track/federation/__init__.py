@@ -1,0 +1,1 @@
+"""Other nodes' tracks beside one's own: the picture that both can see."""
