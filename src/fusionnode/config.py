@@ -573,10 +573,17 @@ class Group(_Model):
 
 
 class Release(_Model):
-    """Where the keys of groups and partners are, and where the log of what was released to whom is written."""
+    """Where the keys of groups and partners are, and where the log of what was released to whom is written.
+
+    ``audit_on_full``: where the disk does not take that log, a group stops (``stop``), or is released what nobody will
+    be able to tell (``go_on``). A log's file of ``audit_rotate_bytes`` is put aside and its chain goes on in a new
+    one; 0: never.
+    """
 
     keys_directory: str | None = None
     audit_directory: str | None = None
+    audit_on_full: Literal["stop", "go_on"] = "stop"
+    audit_rotate_bytes: Annotated[int, Field(ge=0, le=1 << 40)] = 64 << 20
 
 
 class Partner(_Model):

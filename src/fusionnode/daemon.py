@@ -38,6 +38,7 @@ from fusionnode.link.poller import Poller
 from fusionnode.record import state_file
 from fusionnode.record.entries import Finish, LinkEvent, Meta, QueueDrop, Reload
 from fusionnode.record.journal import Journal
+from fusionnode.record.node_log import NodeLog
 from fusionnode.record.replay import Replayable
 from fusionnode.record.state_file import Saver, StateError
 from fusionnode.release import lists as release_lists
@@ -338,6 +339,8 @@ def run(
     with ExitStack() as stack:
         # From here on there is something to end cleanly.
         wake = stack.enter_context(_signals())
+        if config.release.audit_directory is not None:
+            log = stack.enter_context(_node_log(config, text, log))
         outlet = Outlet(
             live=config.publish.endpoint,
             snapshot=config.publish.snapshot_endpoint,
@@ -700,6 +703,19 @@ class Wake:
         """Give the descriptors back."""
         os.close(self._read)
         os.close(self._write)
+
+
+@contextmanager
+def _node_log(config: Config, text: str, log: Log) -> Iterator[NodeLog]:
+    assert config.release.audit_directory is not None
+    path = Path(config.release.audit_directory) / "node.log"
+    node_log = NodeLog(path, log, rotate_bytes=config.release.audit_rotate_bytes)
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    node_log.note("started", {"node": config.node.id, "version": __version__, "config_sha256": sha256})
+    try:
+        yield node_log
+    finally:
+        node_log.close()
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from importlib.metadata import entry_points
 from fusionnode import __version__
 
 COMMANDS = (
-    "run", "process", "replay", "journal", "state", "check", "release", "keys", "warmup", "subscribe",
+    "run", "process", "replay", "journal", "state", "check", "release", "keys", "audit", "warmup",
+    "subscribe",
 )  # fmt: skip
 GROUP = "fusionnode.commands"
 
@@ -34,6 +35,7 @@ _CLEAR_ERRORS = (
     ("fusionnode.link.zmq_in", "LinkError", EXIT_FAILED),
     ("fusionnode.record.journal", "JournalError", EXIT_FAILED),
     ("fusionnode.record.state_file", "StateError", EXIT_FAILED),
+    ("fusionnode.record.audit", "AuditError", EXIT_FAILED),
     ("fusionnode.release.outlet", "OutletError", EXIT_FAILED),
     ("fusionnode.security.keyring", "KeyringError", EXIT_USAGE),
 )

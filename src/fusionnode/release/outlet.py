@@ -101,6 +101,7 @@ class Outlet:
         self.dropped = 0
         """Messages that never reached the publisher."""
         self.restarts = 0
+        self._told = ""
         self.report: dict[str, int] = {}
         """The publisher's own counts, once it has ended."""
         self._addresses = ["--live", live, "--snapshot", snapshot, "--hwm", str(high_water_mark)]
@@ -231,7 +232,9 @@ class Outlet:
             return True
         if clock.monotonic_ns() - self._started_ns >= self._restart_ns:
             how = self._reap().removeprefix("error: ") or _how(code)
-            self._on_fault(f"the publisher ended by itself ({how}); starting it again")
+            if how != self._told or code != publisher.EXIT_NOT_SAFE:  # a disk that stays full is told once
+                self._on_fault(f"the publisher ended by itself ({how}); starting it again")
+            self._told = how
             self.restarts += 1
             self._seeded = False
             self._spawn()

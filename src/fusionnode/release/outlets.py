@@ -196,6 +196,8 @@ def settings_of(config: Config, name: str, signing_key: str | None) -> GroupSett
         spool_bytes=group.spool_bytes,
         spool_age_s=group.spool_age_h * _HOUR_S,
         signing_key=signing_key,
+        audit_rotate_bytes=config.release.audit_rotate_bytes,
+        audit_go_on=config.release.audit_on_full == "go_on",
     )
 
 

@@ -129,6 +129,7 @@ class Publisher:
         self._history: History | None = None
         self._spool: Spool | None = None
         self._spool_fault: str | None = None
+        self._audit_fault: str | None = None
         self._subscribed: dict[bytes, str] = {}
         self._topics: Counter[str] = Counter()
         self._topic_bytes: Counter[str] = Counter()
@@ -138,7 +139,9 @@ class Publisher:
         self._hourly: Counter[str] = Counter()
         try:
             if group is not None:
-                self._audit = Audit(group.audit)
+                self._audit = Audit(
+                    group.audit, rotate_bytes=group.audit_rotate_bytes, go_on=group.audit_go_on
+                )
                 self._gate = Gate(self._context, group, self._audit)
                 self._history = History(group.history_bytes)
                 self._spool = _spool(group)
@@ -460,6 +463,10 @@ class Publisher:
             self._count_hour()
         assert self._audit is not None
         self._audit.sync()
+        if (self._audit.fault is None) != (self._audit_fault is None):
+            text = self._audit.fault or ""
+            self._tell(BACK_LOG, "audit_fault" if text else "audit_goes_on", {"text": text})
+        self._audit_fault = self._audit.fault
 
     def _count_hour(self) -> None:
         """What was sent and answered since the last time, into the audit log."""

@@ -32,6 +32,7 @@ class GroupSettings:
         node_id: of the node.
         keys: folder of keys.
         audit: file of the group's audit log.
+        audit_rotate_bytes, audit_go_on: as for `Audit`.
         policy: digest of what the group is released; history of others is not served.
         partners: by name.
         history_bytes: kept in memory for gap fill.
@@ -51,6 +52,8 @@ class GroupSettings:
     spool_bytes: int = 1 << 30
     spool_age_s: float = 86_400.0
     signing_key: str | None = None
+    audit_rotate_bytes: int = 64 << 20
+    audit_go_on: bool = False
 
     def to_json(self) -> str:
         """As text, for `from_json`."""
