@@ -77,6 +77,8 @@ class Pipeline:
         """Called with every TRACK_STATE array that is about to be published."""
         self.on_event: Callable[[ObjectEvent], None] | None = None
         """Called with every event of an object that is about to be published."""
+        self.on_measurements: Callable[[StructArray], None] | None = None
+        """Called with every MEASUREMENT array as it comes, before anything is made of it."""
         self.streaming = True
         """False where nobody subscribes (files): no messages are made, and `on_states` gives the results."""
         self._config = config
@@ -225,6 +227,8 @@ class Pipeline:
         if len(detections) == 0:
             return
         measurements = self._measurer.measure(detections, None if self._data_clock else t_rx_ns)
+        if self.on_measurements is not None:
+            self.on_measurements(measurements)
         if not self._data_clock:
             self._ordering.begin(int(detections["t_rx_ns"][0]) - self._settle_ns)
         self._ordering.push(measurements)

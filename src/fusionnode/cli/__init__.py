@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from fusionnode import __version__
 
 COMMANDS = (
-    "run", "process", "replay", "journal", "state", "check", "release", "keys", "audit", "warmup",
+    "run", "process", "replay", "journal", "state", "check", "release", "keys", "audit", "export", "warmup",
     "subscribe",
 )  # fmt: skip
 GROUP = "fusionnode.commands"

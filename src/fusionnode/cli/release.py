@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fusionnode.client.decode import Message
     from fusionnode.config import Config
     from fusionnode.release.policy import Policy
 
@@ -89,6 +90,24 @@ def newest_state(endpoint: str, wanted: str) -> dict[str, Any]:
     Raises:
         CommandError: no node answers, or it has no such track.
     """
+    from fusionnode.cli.errors import CommandError
+    from fusionnode.core import schema
+
+    states = [
+        m.body | {"streamEpoch": m.stream_epoch} for m in snapshot(endpoint) if m.type == schema.TYPE_STATE
+    ]
+    found = [body for body in states if wanted in (body["trackId"], str(body["satNo"]))]
+    if not found:
+        raise CommandError(f"the node has no track {wanted!r} (it has {len(states)} tracks)")
+    return max(found, key=lambda body: str(body["epoch"]))
+
+
+def snapshot(endpoint: str) -> list[Message]:
+    """What a running node's own stream has newest of everything.
+
+    Raises:
+        CommandError: no node answers, or it has nothing.
+    """
     import msgpack
     import zmq
 
@@ -109,14 +128,9 @@ def newest_state(endpoint: str, wanted: str) -> dict[str, Any]:
     try:
         if decode.reply(head).type == schema.TYPE_ERROR:
             raise CommandError(f"the node at {endpoint} has no tracks yet")
-        messages = [message for part in parts for message in decode.snapshot_part(part)]
+        return [message for part in parts for message in decode.snapshot_part(part)]
     except decode.Refused as error:
         raise CommandError(f"the node at {endpoint} answers with something else: {error}") from None
-    states = [m.body | {"streamEpoch": m.stream_epoch} for m in messages if m.type == schema.TYPE_STATE]
-    found = [body for body in states if wanted in (body["trackId"], str(body["satNo"]))]
-    if not found:
-        raise CommandError(f"the node has no track {wanted!r} (it has {len(states)} tracks)")
-    return max(found, key=lambda body: str(body["epoch"]))
 
 
 def _policies(config: Config, path: Path) -> dict[str, Policy]:

@@ -1,0 +1,1 @@
+"""Files for other systems, from states as they are published: CCSDS messages, CZML, UDL records."""
