@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -55,12 +56,20 @@ class Audit:
         rotate_bytes: a file of at least so many bytes is put aside; 0: never.
         go_on: a disk that takes nothing is no error: up to 10,000 lines wait in memory, more are lost, and how many
             is noted once it goes on. `fault` says so meanwhile. Else it is an error each time.
+        patience_s: how long to wait for a process that is just ending to let go of it.
 
     Raises:
         AuditError: the file cannot be opened, another process has it, or its last whole line is none of a log.
     """
 
-    def __init__(self, path: str | Path, *, rotate_bytes: int = 64 << 20, go_on: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        rotate_bytes: int = 64 << 20,
+        go_on: bool = False,
+        patience_s: float = 3.0,
+    ) -> None:
         self.path = Path(path)
         self.fault: str | None = None
         """Why nothing can be written at the moment; only with ``go_on``."""
@@ -74,7 +83,8 @@ class Audit:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._head_fd = os.open(head_path(self.path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            _lock(self._head_fd, self.path)
+            if not _locked(self._head_fd, patience_s):
+                raise AuditError(f"{self.path}: another process writes this log")
             self._fd = _open(self.path)
             torn = self._go_to_end()
             notes = self._against_head()
@@ -327,11 +337,17 @@ def _head_text(seq: int, sha256: str) -> bytes:
     return f"{seq:019d} {sha256}\n".encode()
 
 
-def _lock(fd: int, path: Path) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise AuditError(f"{path}: another process writes this log") from None
+def _locked(fd: int, patience_s: float) -> bool:
+    give_up_at = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() >= give_up_at:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def _open(path: Path) -> int:
