@@ -63,7 +63,12 @@ class Audit:
     """
 
     def __init__(
-        self, path: str | Path, *, rotate_bytes: int = 64 << 20, go_on: bool = False, patience_s: float = 3.0
+        self,
+        path: str | Path,
+        *,
+        rotate_bytes: int = 64 << 20,
+        go_on: bool = False,
+        patience_s: float = 3.0,
     ) -> None:
         self.path = Path(path)
         self.fault: str | None = None
@@ -78,7 +83,8 @@ class Audit:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._head_fd = os.open(head_path(self.path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            _lock(self._head_fd, self.path, patience_s)
+            if not _locked(self._head_fd, patience_s):
+                raise AuditError(f"{self.path}: another process writes this log")
             self._fd = _open(self.path)
             torn = self._go_to_end()
             notes = self._against_head()
@@ -331,17 +337,17 @@ def _head_text(seq: int, sha256: str) -> bytes:
     return f"{seq:019d} {sha256}\n".encode()
 
 
-def _lock(fd: int, path: Path, patience_s: float) -> None:
+def _locked(fd: int, patience_s: float) -> bool:
     give_up_at = time.monotonic() + patience_s
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             if time.monotonic() >= give_up_at:
-                raise AuditError(f"{path}: another process writes this log") from None
+                return False
             time.sleep(0.02)
         else:
-            return
+            return True
 
 
 def _open(path: Path) -> int:

@@ -14,7 +14,7 @@ from fusionnode.track.initiation.initiate import NewOrbit
 from fusionnode.track.picture import RING, Picture, Rules
 
 GATE = float(chi2.ppf(0.9999, 6))
-JUST_NOW_NS = 60_000_000_000
+JUST_NOW_NS = 10_000_000_000
 AGREE = float(chi2.ppf(0.99, 6))
 MERGE_M = 3_000.0
 """Tracks further apart than this are not the same object, whatever their covariances say."""
