@@ -164,8 +164,9 @@ class StateBatch:
             body = {key: value for key, value in body.items() if key in fields or key not in _MAY_BE_WITHHELD}
         if fields is None or "provenance" in fields:
             body["provenance"] = list(self._context.provenance)
-        if level != EXACT and "nis" in body:
-            body["nis"] = body["dof"] = None  # of the exact state's update: it belongs to no other
+        if level != EXACT:
+            # Of the exact state's update: they belong to no other. What is withheld stays away.
+            body |= {key: None for key in ("nis", "dof") if key in body}
         own_id = body.get("idOnOrbit") == ""
         if own_id:
             del body["idOnOrbit"]
