@@ -484,3 +484,13 @@ def test_what_a_precision_empties_is_not_there_if_it_is_withheld(orientation):
         rule = f'[[group.g.rule]]\nname = "r"\nprecision_m = 100.0\nfields = {toml(given)}\n'
         body = Bench(orientation, station(rule)).at(1.0, state(1))[0]
         assert [key for key in ("nis", "dof") if key in body] == given
+
+
+def test_a_state_that_is_held_is_judged_by_its_own_object_not_by_the_one_before(orientation):
+    rules = '[[group.g.rule]]\nname = "uct"\nuct = true\nmin_interval_s = 2.0\n'
+    rules += '[[group.g.rule]]\nname = "known"\nuct = false\n'
+    bench = Bench(orientation, station(rules))
+    assert bench.at(1.0, state(1, 1.0, 0))[0]["satNo"] == 25544
+    assert bench.at(2.0, state(1, 2.0)) == []
+    assert bench.at(3.0) == []
+    assert [(body["uct"], body["satNo"]) for body in bench.at(3.5, state(1, 3.5))] == [(True, None)]

@@ -290,6 +290,7 @@ class GroupStream:
         if epoch_ns < track.epoch_ns or epoch_ns <= track.cut_ns:
             self._outcomes.add(self._source, Outcome.SUPERSEDED)
             return
+        track.object = int(states["object"][row])  # also where it is held: by this it is judged then
         interval_ns = rule.effects.interval_ns
         if interval_ns and track.sent_ns:
             due_ns = track.sent_ns + interval_ns
