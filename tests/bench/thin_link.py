@@ -9,8 +9,8 @@ socket at the XPUB, and the client in the paced mode, follow it, each through a 
 subscribers live in two network namespaces where the kernel allows that. Printed are p50 and p95 of the age of a state
 when it comes, and of the newest state held of each track, looked at twice a second, from 10 s on.
 
-With ``--cut-s`` all links are then cut; tracks end and begin meanwhile. After that nothing new happens, and it is
-printed after how long the paced picture, and that of a `Subscriber` on the live stream, equals what the node releases.
+With ``--cut-s`` both links are then cut; tracks end and begin meanwhile. After that nothing new happens, and it is
+printed after how long the paced picture equals what the node releases.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from fusionnode.security.zap import unlock
 
 NODE_IP, FAR_IP = "10.213.7.1", "10.213.7.2"
 LIVE, REQUEST = 5610, 5611
-KINDS = ("plain", "paced", "client")
+KINDS = ("plain", "paced")
 FIRST_PORT = 6610
 _SETTLE_S = 10.0
 _AFTER_S = 120.0
@@ -77,7 +77,6 @@ def everything(args: argparse.Namespace) -> int:
     """Start the node and the subscribers, and print what they say."""
     import tempfile
 
-    kinds = KINDS if args.cut_s else KINDS[:2]
     with tempfile.TemporaryDirectory() as folder, namespaces() as (here, there, address, why):
         print(f"node and subscribers: {why}", flush=True)
         args.folder, args.address = Path(folder), address
@@ -89,7 +88,7 @@ def everything(args: argparse.Namespace) -> int:
             wait_for(args.folder / "ready", 60)
             readers = {
                 kind: subprocess.Popen([*there, *own, "--role", kind], stdout=subprocess.PIPE, text=True)
-                for kind in kinds
+                for kind in KINDS
             }
             said = {kind: json.loads(reader.communicate()[0] or "{}") for kind, reader in readers.items()}
             (args.folder / "done").touch()
@@ -206,8 +205,7 @@ def node(args: argparse.Namespace) -> int:
         "far", "station", str(args.folder / "keys"), str(args.folder / "far.log"),
         partners={kind: Partner() for kind in KINDS},
     )  # fmt: skip
-    kinds = KINDS if args.cut_s else KINDS[:2]
-    relays = [Relay(args, kind) for kind in kinds]
+    relays = [Relay(args, kind) for kind in KINDS]
     states = np.zeros(n, TRACK_STATE)
     states["track"] = np.arange(n)
     states["object"], states["sensors"], states["status"] = -1, 3, Status.CONFIRMED
@@ -317,11 +315,7 @@ def follow(args: argparse.Namespace) -> int:
             "server_key": args.folder / "server.public",
             "secret_key_file": args.folder / f"{args.role}.secret",
         }
-        if args.role == "paced":
-            subscriber = Subscriber(None, request, paced_bytes_per_s=args.pace, **keys)
-        else:
-            subscriber = Subscriber(live, request, **keys)
-        with subscriber:
+        with Subscriber(None, request, paced_bytes_per_s=args.pace, **keys) as subscriber:
             result = client(args, subscriber, ages)
     print(json.dumps(result))
     return 0
@@ -347,7 +341,7 @@ def plain(args: argparse.Namespace, live: str, ages: Ages) -> dict[str, Any]:
 
 
 def client(args: argparse.Namespace, subscriber: Subscriber, ages: Ages) -> dict[str, Any]:
-    """The project's own, through a cut too."""
+    """The project's own in the paced mode, through a cut too."""
     while time.monotonic() < ages.begun + args.seconds:
         for event in subscriber.receive(0.1):
             if isinstance(event, State):

@@ -16,7 +16,7 @@ from fusionnode.release.settings import Partner
 from fusionnode_hil.relay import Relay, Route, Shape
 
 T_NS = tai_ns_from_utc_text("2026-03-01T12:00:00Z")
-THIN = Shape(rate_bit_s=400_000, delay_s=0.03, jitter_s=0.01, loss=0.05)
+THIN = Shape(rate_bit_s=1_200_000, delay_s=0.03, jitter_s=0.01, loss=0.05)
 
 
 def endpoint(address):
