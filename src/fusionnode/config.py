@@ -839,7 +839,8 @@ def _first_fault(error: ValidationError) -> str:
     """The first fault as ``key: what was expected``, with the number of further ones."""
     faults = error.errors(include_url=False)
     first = faults[0]
-    parts = [str(p) for p in first["loc"] if p not in ("serial", "zmq", "node", "[key]")]
+    loc = first["loc"]
+    parts = [str(p) for i, p in enumerate(loc) if i == 0 or p not in ("serial", "zmq", "node", "[key]")]
     key = ".".join(parts)
     if first["type"] == "extra_forbidden":
         text = "unknown key"

@@ -23,6 +23,7 @@ from fusionnode.record.reader import one_run
 from fusionnode.record.replay import Message, Replay
 from fusionnode.release.outlet import Outlet
 from fusionnode.release.wire import StreamDigest
+from fusionnode.tasking.desk import Orders
 
 
 class Echo:
@@ -61,6 +62,9 @@ class Echo:
 
     def finish(self, t_ns: int) -> list[Message]:
         return [*self.tick(t_ns), (b"finish", b"%d" % t_ns)]
+
+    def take_orders(self) -> Orders:
+        return Orders([], [], [])
 
     def summary(self) -> dict[str, object]:
         return {"seen": len(self.seen)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import tty
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,6 +113,7 @@ class Station:
         self.audit: list[dict[str, Any]] = []
         self.states: list[dict[str, Any]] = []
         self.deaf = False
+        self.answered = False
 
     def fresh(self) -> Pipeline:
         return Pipeline(
@@ -133,7 +135,10 @@ class Station:
             self.now += round(seconds * NS)
             for _, data in self.emulator.advance(self.now):
                 os.write(self.master, data)
-            self.poller.run_once(0.01)
+                self.answered = True
+            # What was written is not there at once on a busy computer.
+            self.poller.run_once(2.0 if self.answered else 0.0)
+            self.answered = False
             self.calls += [list(self.inbox), self.now]
             self.pipeline.feed(self.inbox)
             self.inbox.clear()
@@ -149,13 +154,16 @@ class Station:
             self.audit += orders.audit
             for order in orders.commands:
                 self.poller.post(order.link_id, order.data)
-            self.poller.run_once(0.01)
+            self.poller.run_once(0.0)
+            if orders.commands:
+                select.select([self.master], [], [], 2.0)
             try:
                 heard = os.read(self.master, 4096)
             except BlockingIOError:
                 continue
             for _, data in [] if self.deaf else self.emulator.hear(heard, self.now):
                 os.write(self.master, data)
+                self.answered = True
 
     def until_tracked(self) -> str:
         while not any(s["status"] == "confirmed" for s in self.states):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fusionnode.codec.node_stream import NodeStreamDecoder
-from fusionnode.core.foreign import ForeignEnd, ForeignState, ForeignWhole
+from fusionnode.core.foreign import ForeignAlive, ForeignEnd, ForeignState, ForeignWhole
 from fusionnode.core.outcome import Outcome, Outcomes
 from fusionnode.track.federation.intersection import NotDefinite, intersect
 from fusionnode.track.federation.matching import assign, candidates, distances2
@@ -148,15 +148,24 @@ def decoded(*payloads: bytes) -> tuple[list[Any], dict[str, int]]:
 
 def test_states_ends_and_snapshots_are_read() -> None:
     end = {k: STATE[k] for k in ("v", "streamEpoch", "seq", "trackId")} | {"type": "tombstone"}
-    head = {"v": 1, "type": "snapshot", "id": 1, "streamEpoch": "b-1", "seq": 7, "count": 1}
+    head = {"v": 1, "type": "snapshot", "id": 1, "streamEpoch": "b-1", "seq": 7, "count": 2}
+    beat = {k: STATE[k] for k in ("v", "streamEpoch", "seq")} | {"type": "heartbeat", "nodeId": "b"}
     out, counts = decoded(
-        msgpack.packb(STATE), msgpack.packb(end), msgpack.packb(head) + msgpack.packb(STATE)
+        msgpack.packb(STATE),
+        msgpack.packb(end),
+        msgpack.packb(head) + msgpack.packb(STATE) + msgpack.packb(beat),
     )
-    assert [type(item) for item in out] == [ForeignState, ForeignEnd, ForeignState, ForeignWhole]
+    assert [type(item) for item in out] == [
+        ForeignState,
+        ForeignEnd,
+        ForeignState,
+        ForeignAlive,
+        ForeignWhole,
+    ]
     assert out[0].x.tolist() == [7e6, 0.0, 0.0, 0.0, 7e3, 0.0]
     assert out[0].P[3, 3] == 100.0
-    assert out[3].track_ids == ("b-1",)
-    assert counts == {"frame_accepted": 4}
+    assert out[4].track_ids == ("b-1",)
+    assert counts == {"frame_accepted": 5}
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class NodeStreamDecoder:
         unpacker.feed(data)
         head: dict[str, Any] | None = None
         present: list[str] = []
-        whole, first, end = True, True, 0
+        count, first, end = 0, True, 0
         while end < len(data):
             try:
                 item = unpacker.unpack()
@@ -74,17 +74,17 @@ class NodeStreamDecoder:
                     continue
                 message = _message(item)
             except _Bad as bad:
-                whole = False
                 self._count(bad.outcome)
                 continue
             finally:
                 first = False
             self._count(Outcome.FRAME_ACCEPTED)
+            count += 1
             if message is not None:
                 out.append(message)
                 if isinstance(message, ForeignState):
                     present.append(message.track_id)
-        if head is not None and whole and len(present) == head["count"]:
+        if head is not None and count == head["count"]:
             out.append(ForeignWhole(head["streamEpoch"], head["seq"], tuple(present)))
 
     def _count(self, outcome: Outcome) -> None:

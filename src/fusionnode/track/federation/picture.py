@@ -148,14 +148,6 @@ class Federation:
         told, self._told = self._told, []
         return told, fused
 
-    def finish(self, t_ns: int) -> list[Tombstone]:
-        """The node stops: the numbers of all that only others see, which end with it."""
-        return [
-            Tombstone(n, t_ns, REASON_DROPPED)
-            for n, entity in sorted(self._entities.items())
-            if entity.own is None and entity.published
-        ]
-
     def target(self, number: int) -> tuple[F64, F64, int] | None:
         """State, covariance and time (TAI ns) of an object by its number; None: there is none."""
         entity = self._entities.get(number)
