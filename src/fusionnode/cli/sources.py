@@ -83,7 +83,7 @@ def from_journal(
         pipeline.on_states, pipeline.on_event = keep, keep_event
     if measured:
         pipeline.on_measurements = found.measurements.append
-    replay = Replay(_steady(journal), _Tapped(pipeline, stream, found))
+    replay = Replay(_steady(journal, config, group), _Tapped(pipeline, stream, found))
     for _ in replay:
         pass
     if replay.finish is None and replay.last_tick_ns is not None and group is None:
@@ -210,10 +210,24 @@ def by_policy(found: Found, config: Config, config_path: Path, group: str) -> Fo
     return out
 
 
-def _steady(entries: Iterable[Any]) -> Iterator[Any]:
+def _steady(entries: Iterable[Any], config: Config, group: str | None) -> Iterator[Any]:
+    """A journal's entries without its reloads: the rules given hold for all of it.
+
+    Raises:
+        CommandError: there is a reload, and a rule of ``group`` moves states by an offset. Rules that became finer
+            would put a second offset of the same orbits beside the one that the group has.
+    """
     from fusionnode.record.entries import Reload
 
-    return (entry for entry in entries if not isinstance(entry.item, Reload))
+    moved = group is not None and any(rule.precision_m for rule in config.group[group].rule)
+    for entry in entries:
+        if not isinstance(entry.item, Reload):
+            yield entry
+        elif moved:
+            raise CommandError(
+                f"group.{group}: a rule has precision_m, and the rules were changed during this run: its stream keeps "
+                "older offsets, which an export would give away"
+            )
 
 
 class _Tapped:
