@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types imports pytest bench picture lock clean
+.PHONY: help setup demo test lint types imports pytest tests-of-tracking tests-of-the-rest bench picture lock clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -37,7 +37,14 @@ imports: $(READY)
 	$(BIN)/lint-imports
 
 pytest: $(READY)
-	$(BIN)/python -m pytest
+	@echo "tests: two halves side by side; each is shown when it has ended"
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target tests-of-tracking tests-of-the-rest
+
+tests-of-tracking: $(READY)
+	$(BIN)/python -m pytest tests/track tests/pipeline
+
+tests-of-the-rest: $(READY)
+	$(BIN)/python -m pytest tests --ignore=tests/track --ignore=tests/pipeline
 
 bench: $(READY) ## benchmarks, and ratios against plain filterpy and bare pyzmq
 	$(BIN)/python -m pytest tests/bench --benchmark-only -o addopts= -q
