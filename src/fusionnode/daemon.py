@@ -36,7 +36,6 @@ from fusionnode.core.types import LinkRecord
 from fusionnode.link.inbox import Inbox, PortEvent
 from fusionnode.link.poller import Poller
 from fusionnode.record import state_file
-from fusionnode.record.audit import Audit, AuditError
 from fusionnode.record.entries import Command, Finish, LinkEvent, Meta, QueueDrop, Reload
 from fusionnode.record.journal import Journal
 from fusionnode.record.node_log import NodeLog
@@ -410,7 +409,6 @@ class Node:
     outlets: Outlets | None = None
     config_path: Path | None = None
     _poller: Poller | None = field(init=False, default=None)
-    _audit: Audit | None = field(init=False, default=None)
     _wanted: list[tuple[Config, str]] = field(init=False, default_factory=list)
     _inbox: Inbox = field(init=False)
     _stopping: threading.Event = field(init=False, default_factory=threading.Event)
@@ -600,8 +598,9 @@ class Node:
     def _command(self) -> None:
         """Hand on cues: into the audit log first, then the journal, then to the sensor."""
         orders = self.pipeline.take_orders()
-        if orders.audit:
-            self._write_down(orders.audit)
+        if isinstance(self.log, NodeLog):  # where there is an audit log
+            for fields in orders.audit:
+                self.log.note("cue", fields)
         for t_ns, link_id, data in orders.commands:
             if self.journal is not None:
                 self.journal.append(Command(t_ns, link_id, data))
@@ -610,19 +609,6 @@ class Node:
         for group, partner, payload in orders.replies:
             if self.outlets is not None:
                 self.outlets.reply(group, partner, payload)
-
-    def _write_down(self, lines: Sequence[dict[str, Any]]) -> None:
-        directory = self.config.release.audit_directory
-        if directory is None:
-            return
-        try:
-            if self._audit is None:
-                self._audit = Audit(Path(directory) / "node.log")
-            for fields in lines:
-                self._audit.append("cue", fields)
-            self._audit.sync()
-        except (AuditError, OSError) as error:
-            self.log("audit_fault", text=str(error))
 
     def _save(self, *, at_once: bool = False) -> None:
         """Hand over a copy of what the pipeline knows, if it is time; another thread writes it."""

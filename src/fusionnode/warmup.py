@@ -15,6 +15,7 @@ from fusionnode.core.refframes import EarthOrientation, enu_itrf, site_itrf
 from fusionnode.core.timescales import tai_ns_from_utc_text
 from fusionnode.core.types import DETECTION, Channel, Kind, LinkRecord, StructArray
 from fusionnode.pipeline import SECOND_NS, Pipeline
+from fusionnode.track.calibration.correct import rehearse as rehearse_corrections
 from fusionnode.track.calibration.orbit import rehearse as rehearse_arcs
 from fusionnode.track.filtering.engine_variants import make_engine
 from fusionnode.track.filtering.sensing import COLUMNS as MEASURED
@@ -61,13 +62,15 @@ _START = "2025-09-01T00:00:00"
 
 
 def compile_kernels(tracking: Tracking | None = None) -> None:
-    """Run the rehearsal; and once more with the filter of ``tracking``, if that is not the usual one."""
+    """Run the rehearsal; and once more as ``tracking`` has it, if its filter or its noise is not the usual one."""
     messages.warm_up()
     config = parse(_STATION, Path("rehearsal"))
     orientation = EarthOrientation()
     _rehearse(config, orientation)
-    if tracking is not None and type(make_engine(tracking)) is not type(make_engine(config.tracking)):
-        keys = ("engine", "filter", "modes", "consider_biases", "estimate_errors")
+    if tracking is not None and (
+        tracking.noise_memory or type(make_engine(tracking)) is not type(make_engine(config.tracking))
+    ):
+        keys = ("engine", "filter", "modes", "consider_biases", "estimate_errors", "noise_memory")
         wanted = {key: getattr(tracking, key) for key in keys}
         plain = config.tracking.model_copy(update={"association": "gnn", **wanted})
         _rehearse(config.model_copy(update={"tracking": plain}), orientation)
@@ -88,6 +91,7 @@ def _rehearse(config: Config, orientation: EarthOrientation) -> None:
     model = make(tracking, orientation, start)
     rehearse(workspace(), model, tracking.process_noise_psd_m2_s3)
     rehearse_arcs(model, np.array([7.0e6, 0.0, 0.0, 0.0, 5.3e3, 5.3e3]), np.ones((2, MEASURED)))
+    rehearse_corrections()
     forget_cross(np.zeros((2, COLUMNS)), 0)
 
 

@@ -47,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in argv
     try:
         args = _parser(argv).parse_args(argv)
-        return int(args.run(args) or 0)
+        code = int(args.run(args) or 0)
+        sys.stdout.flush()  # here, and not while the interpreter exits, it is known what to do if nobody reads
+        return code
     except BrokenPipeError:
         # Whoever read our output has left; the interpreter must not complain about it while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -103,4 +103,12 @@ def uncorrected(z: F64, t_ns: int, sensor_biases: F64, inertial: bool) -> tuple[
     return back[0], int(t[0])
 
 
+def rehearse() -> None:
+    """Run the kernel here."""
+    nothing = np.zeros(1, MEASUREMENT)
+    nothing["los"][:, 0] = nothing["e_lon"][:, 1] = nothing["e_lat"][:, 2] = 1.0
+    taken = corrected(nothing, np.zeros((1, 4)), _ONES, np.array([True]))
+    uncorrected(taken.view(np.float64).reshape(1, COLUMNS)[0], 0, np.zeros(4), True)
+
+
 _ONES = np.ones((1, 4))
