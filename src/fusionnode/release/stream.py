@@ -110,6 +110,7 @@ class GroupStream:
         self._levels: dict[int, int] = {}
         self._waiting: list[tuple[int, int, str, Any]] = []
         self._rows_waiting = 0
+        self._events_lost = 0  # no room for them to wait
         self._serial = 0
         self._held: list[tuple[int, int]] = []
         self._messages: list[Message] = []
@@ -159,6 +160,8 @@ class GroupStream:
             if self._rows_waiting < _MOST_WAITING:
                 self._rows_waiting += 1
                 self._push(due_ns, "event", event)
+            else:
+                self._events_lost += 1
         else:
             self._tell(event)
 
@@ -251,6 +254,7 @@ class GroupStream:
             "tracks": self._shown,
             "seq": self.encoder.seq,
             "waiting": self._rows_waiting,
+            **({"events_lost": self._events_lost} if self._events_lost else {}),
             "unmarked": self.encoder.unmarked,
             "states": self._outcomes.of(self._source),
         }
