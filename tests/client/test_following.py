@@ -250,3 +250,23 @@ def test_with_a_filter_hours_away_are_made_up_for_and_a_gap_is_told_by_a_heartbe
     events = settle(after, node)
     assert [e.state["trackId"] for e in events if isinstance(e, State)] == ["a"]
     assert Gap not in [type(e) for e in events]
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_what_was_sent_between_a_first_snapshot_and_the_first_live_message_is_filled_or_told(offered):
+    node = ModelNode()
+    following = follower(offered=offered)
+    node.state("a")
+    following.picture.snapshot(*node.snapshot())
+    assert following.picture.position == (node.epoch, 1)
+    for track in ("b", "c", "a"):
+        node.state(track)
+    events = following.live(node.beat())
+    if offered:
+        assert (events, following.wanted) == ([], Wanted(node.epoch, 2, 4))
+        filled, *rest = answer(following, node)
+        assert filled == Filled(node.epoch, 2, 4)
+        assert [event.seq for event in rest] == [2, 3, 4, 5]
+    else:
+        assert events[0] == Gap(5, 3)
+        assert following.picture.wants_snapshot

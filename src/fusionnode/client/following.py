@@ -84,8 +84,8 @@ class Following:
         """Take one live message; gives what happened, in order."""
         if self._next is None and self._fills_before(message):
             assert self.picture.stream_epoch is not None
-            assert self.picture.seq is not None
-            self._next = Position(self.picture.stream_epoch, self.picture.seq + 1)
+            assert self.picture.reaches is not None
+            self._next = Position(self.picture.stream_epoch, self.picture.reaches + 1)
         elif self._next is not None and not self._held and message.stream_epoch == self._next.stream_epoch:
             if message.seq < self._next.seq:
                 return self.picture.live(message)  # a repetition
@@ -141,9 +141,9 @@ class Following:
 
     def _fills_before(self, message: Message) -> bool:
         picture = self.picture
-        if not self.offered or self._prefixes or picture.position is None or picture.seq is None:
+        if not self.offered or self._prefixes or picture.position is None or picture.reaches is None:
             return False
-        return message.stream_epoch != picture.stream_epoch or message.seq > picture.seq + 1
+        return message.stream_epoch != picture.stream_epoch or message.seq > picture.reaches + 1
 
     def _passes(self, message: Message) -> bool:
         return message.type in schema.TOPICS and topic_of(message).startswith(self._prefixes)
