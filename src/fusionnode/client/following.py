@@ -82,10 +82,9 @@ class Following:
 
     def live(self, message: Message) -> list[Event]:
         """Take one live message; gives what happened, in order."""
-        if self._next is None and self._fills_before(message):
-            assert self.picture.stream_epoch is not None
-            assert self.picture.reaches is not None
-            self._next = Position(self.picture.stream_epoch, self.picture.reaches + 1)
+        position = self.picture.position
+        if self._next is None and position is not None and self._fills_between(position, message):
+            self._next = Position(position.stream_epoch, position.seq + 1)
         elif self._next is not None and not self._held and message.stream_epoch == self._next.stream_epoch:
             if message.seq < self._next.seq:
                 return self.picture.live(message)  # a repetition
@@ -139,11 +138,10 @@ class Following:
         held, self._held = list(self._held), deque(maxlen=self._held.maxlen)
         return [event for message in held for event in self.live(message)]
 
-    def _fills_before(self, message: Message) -> bool:
-        picture = self.picture
-        if not self.offered or self._prefixes or picture.position is None or picture.reaches is None:
+    def _fills_between(self, position: Position, message: Message) -> bool:
+        if not self.offered or self._prefixes:
             return False
-        return message.stream_epoch != picture.stream_epoch or message.seq > picture.reaches + 1
+        return message.stream_epoch != position.stream_epoch or message.seq > position.seq + 1
 
     def _passes(self, message: Message) -> bool:
         return message.type in schema.TOPICS and topic_of(message).startswith(self._prefixes)

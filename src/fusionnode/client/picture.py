@@ -95,11 +95,6 @@ class Picture:
         return None if seq is None else Position(self.stream_epoch, seq)
 
     @property
-    def reaches(self) -> int | None:
-        """Number of the newest message taken; before the first live one, of the newest that a snapshot covers."""
-        return self._covered if self.seq is None else self.seq
-
-    @property
     def wants_snapshot(self) -> bool:
         """A snapshot would mend it."""
         return self._mendable and not self.whole
@@ -228,7 +223,8 @@ class Picture:
         """How many messages are missing before this one, as far as it tells."""
         if self._prefixes:
             return self._missed_by_counts(message)
-        return 0 if self.reaches is None else max(message.seq - self.reaches - 1, 0)
+        newest = self._covered if self.seq is None else self.seq
+        return 0 if newest is None else max(message.seq - newest - 1, 0)
 
     def _missed_by_counts(self, message: Message) -> int:
         """With a filter, only a heartbeat tells: it says how many messages of each type there were."""
