@@ -56,7 +56,7 @@ picture: $(READY) ## draw the README's picture of the live view anew
 lock: $(READY) ## resolve the dependencies anew
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --extra node --extra dev --generate-hashes --strip-extras --allow-unsafe \
-		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.lock pyproject.toml
+		--no-header --no-emit-options -o requirements.lock pyproject.toml
 
 clean: ## all that can be made again
 	rm -rf $(VENV) build dist firmware_interfaces/build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
